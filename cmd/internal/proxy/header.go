@@ -1,0 +1,60 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"net/netip"
+
+	"github.com/pires/go-proxyproto"
+)
+
+// DialTCP connects to address, and first sends a PROXY header (version 2) that names the client.
+func DialTCP(address string) Connector {
+	plain := DialPlainTCP(address)
+	return func(ctx context.Context, client netip.AddrPort) (Conn, error) {
+		c, err := plain(ctx, client)
+		if err != nil {
+			return nil, err
+		}
+		header := proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(client), c.RemoteAddr())
+		if _, err := header.WriteTo(c); err != nil {
+			c.Close()
+			return nil, err
+		}
+		return c, nil
+	}
+}
+
+// DialPlainTCP connects to address and does not tell it who the client is.
+func DialPlainTCP(address string) Connector {
+	return func(ctx context.Context, _ netip.AddrPort) (Conn, error) {
+		var d net.Dialer
+		c, err := d.DialContext(ctx, "tcp", address)
+		if err != nil {
+			return nil, err
+		}
+		return c.(*net.TCPConn), nil
+	}
+}
+
+// ListenHeader gives connections whose RemoteAddr is the client named by the PROXY header that each must begin with.
+// It trusts whoever can connect to l.
+func ListenHeader(l net.Listener) net.Listener {
+	return headerListener{&proxyproto.Listener{Listener: l}}
+}
+
+type headerListener struct{ *proxyproto.Listener }
+
+func (l headerListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return headerConn{c.(*proxyproto.Conn)}, nil
+}
+
+// headerConn gives back the methods of a TCP connection that proxyproto.Conn hides.
+type headerConn struct{ *proxyproto.Conn }
+
+func (c headerConn) CloseWrite() error       { return c.Raw().(*net.TCPConn).CloseWrite() }
+func (c headerConn) SetLinger(sec int) error { return c.Raw().(*net.TCPConn).SetLinger(sec) }

@@ -1,0 +1,5 @@
+//go:build asan
+
+package archtest
+
+func init() { builtWith["asan"] = true }

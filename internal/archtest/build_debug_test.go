@@ -1,0 +1,5 @@
+//go:build vtmuxdebug
+
+package archtest
+
+func init() { builtWith["vtmuxdebug"] = true }

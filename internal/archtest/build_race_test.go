@@ -1,0 +1,5 @@
+//go:build race
+
+package archtest
+
+func init() { builtWith["race"] = true }

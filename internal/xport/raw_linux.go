@@ -1,0 +1,95 @@
+package xport
+
+import (
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	canReadVec  = true
+	canTryWrite = true
+)
+
+// rawReader reads vectors. Its callback is made once, so that a call allocates
+// nothing; vec and its backing array live here for the same reason.
+type rawReader struct {
+	fn  func(fd uintptr) bool
+	vec [2][]byte
+	n   int
+	err error
+}
+
+func (r *rawReader) init() { r.fn = r.step }
+
+func (r *rawReader) step(fd uintptr) bool {
+	for {
+		r.n, r.err = unix.Readv(int(fd), r.vec[:])
+		switch r.err {
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			return false
+		}
+		return true
+	}
+}
+
+func (r *rawReader) read(raw syscall.RawConn, a, b []byte) (int, error) {
+	r.vec = [2][]byte{a, b}
+	err := raw.Read(r.fn)
+	r.vec = [2][]byte{} // the slices are the caller's
+	if err != nil {
+		return 0, err
+	}
+	if r.err != nil {
+		return 0, os.NewSyscallError("readv", r.err)
+	}
+	return eof(r.n, nil)
+}
+
+// rawWriter writes without waiting.
+type rawWriter struct {
+	fn  func(fd uintptr) bool
+	p   []byte
+	n   int
+	err error
+}
+
+func (w *rawWriter) init() { w.fn = w.step }
+
+func (w *rawWriter) step(fd uintptr) bool {
+	for {
+		w.n, w.err = unix.SendmsgN(int(fd), w.p, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		if w.err != unix.EINTR {
+			return true
+		}
+	}
+}
+
+func (w *rawWriter) try(raw syscall.RawConn, p []byte) (int, error) {
+	w.p = p
+	err := raw.Write(w.fn)
+	w.p = nil
+	switch {
+	case err != nil:
+		return 0, err
+	case w.err == unix.EAGAIN:
+		return 0, nil
+	case w.err != nil:
+		return 0, os.NewSyscallError("sendmsg", w.err)
+	}
+	return w.n, nil
+}
+
+func rtt(raw syscall.RawConn) (d time.Duration, ok bool) {
+	raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil {
+			d, ok = time.Duration(info.Rtt)*time.Microsecond, true
+		}
+	})
+	return d, ok
+}

@@ -1,0 +1,147 @@
+// Package xport is the session's view of a transport: one reader and one writer
+// at a time, with vectored and non-blocking calls where the transport has them.
+package xport
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"syscall"
+	"time"
+)
+
+// A Transport wraps a net.Conn. Read and ReadVec belong to one goroutine at a
+// time (who leads), Write, WriteVec and TryWrite to one (who flushes); the
+// deadline methods and Close may be called at any time.
+type Transport struct {
+	conn net.Conn
+	raw  syscall.RawConn // nil where the socket is out of reach
+
+	vectored  bool
+	resumable bool
+	deadlines bool
+
+	rd rawReader // the reader's scratch
+	wr rawWriter // the writer's scratch
+}
+
+// handshaker is what a TLS connection has, crypto/tls's or another's.
+type handshaker interface {
+	HandshakeContext(context.Context) error
+}
+
+// New wraps conn and finds out what it can do.
+func New(conn net.Conn) *Transport {
+	t := &Transport{conn: conn, resumable: true}
+	switch c := conn.(type) {
+	case *net.TCPConn:
+		t.vectored = true
+		t.raw, _ = c.SyscallConn()
+	case *net.UnixConn:
+		// Only a byte stream may be cut into frames as the kernel likes.
+		if c.LocalAddr().Network() == "unix" {
+			t.vectored = true
+			t.raw, _ = c.SyscallConn()
+		}
+	case *tls.Conn, handshaker:
+		// A TLS write that timed out has left half a record behind.
+		t.resumable = false
+	}
+	// A zero time takes a deadline away, so it disturbs nobody.
+	t.deadlines = conn.SetReadDeadline(time.Time{}) == nil && conn.SetWriteDeadline(time.Time{}) == nil
+	t.rd.init()
+	t.wr.init()
+	return t
+}
+
+// Conn returns the wrapped transport.
+func (t *Transport) Conn() net.Conn { return t.conn }
+
+// Vectored reports whether WriteVec sends several slices by one system call.
+func (t *Transport) Vectored() bool { return t.vectored }
+
+// Resumable reports whether writing may go on after a write that timed out.
+func (t *Transport) Resumable() bool { return t.resumable && t.deadlines }
+
+// Deadlines reports whether a blocked call can be interrupted.
+func (t *Transport) Deadlines() bool { return t.deadlines }
+
+// NeedsHandshake reports whether Handshake has work to do.
+func (t *Transport) NeedsHandshake() bool {
+	_, ok := t.conn.(handshaker)
+	return ok
+}
+
+// Handshake finishes the transport's own handshake, if it has one.
+func (t *Transport) Handshake(ctx context.Context) error {
+	if h, ok := t.conn.(handshaker); ok {
+		return h.HandshakeContext(ctx)
+	}
+	return nil
+}
+
+// Read reads once.
+func (t *Transport) Read(p []byte) (int, error) { return t.conn.Read(p) }
+
+// ReadVec reads once, into a and, when a is full, on into b. It may leave b
+// alone where the transport reads no vectors. It returns the bytes read in all.
+func (t *Transport) ReadVec(a, b []byte) (int, error) {
+	if t.raw == nil || !canReadVec {
+		return t.conn.Read(a)
+	}
+	return t.rd.read(t.raw, a, b)
+}
+
+// Write writes all of p.
+func (t *Transport) Write(p []byte) (int, error) { return t.conn.Write(p) }
+
+// WriteVec writes all of v, which it consumes.
+func (t *Transport) WriteVec(v *net.Buffers) (int64, error) { return v.WriteTo(t.conn) }
+
+// TryWrite writes what the transport takes without waiting. It returns fewer
+// than len(p) bytes and no error where that is not all, and 0 on transports
+// whose readiness can't be seen.
+func (t *Transport) TryWrite(p []byte) (int, error) {
+	if t.raw == nil || !canTryWrite {
+		return 0, nil
+	}
+	return t.wr.try(t.raw, p)
+}
+
+// SetReadDeadline and SetWriteDeadline pass on; a session has one owner for each.
+func (t *Transport) SetReadDeadline(at time.Time) error { return t.conn.SetReadDeadline(at) }
+
+// SetWriteDeadline sets the deadline of the flusher's calls.
+func (t *Transport) SetWriteDeadline(at time.Time) error { return t.conn.SetWriteDeadline(at) }
+
+// CloseWrite ends the sending half, and reports whether the transport has halves.
+func (t *Transport) CloseWrite() bool {
+	c, ok := t.conn.(interface{ CloseWrite() error })
+	return ok && c.CloseWrite() == nil
+}
+
+// RTT returns the kernel's smoothed round-trip time where the transport is TCP.
+func (t *Transport) RTT() (time.Duration, bool) {
+	if _, ok := t.conn.(*net.TCPConn); !ok || t.raw == nil {
+		return 0, false
+	}
+	return rtt(t.raw)
+}
+
+// Close closes the transport and ends blocked calls.
+func (t *Transport) Close() error { return t.conn.Close() }
+
+// IsTimeout reports whether err means that a deadline passed.
+func IsTimeout(err error) bool {
+	ne, ok := err.(net.Error)
+	return ok && ne.Timeout()
+}
+
+// eof turns the kernel's "nothing, no error" into io.EOF.
+func eof(n int, err error) (int, error) {
+	if n == 0 && err == nil {
+		return 0, io.EOF
+	}
+	return n, err
+}

@@ -1,0 +1,196 @@
+package mux
+
+import (
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vtmux/vtmux/addr"
+)
+
+// A Conn is one logical connection. It is a net.Conn, safe for concurrent use.
+//
+// A Conn that becomes unreachable without Close is closed by the runtime and
+// counted in Stats.Dropped. That may take long; call Close.
+type Conn struct {
+	// c is apart so that the session's table does not keep the Conn reachable.
+	// Every method ends in runtime.KeepAlive: else the cleanup might run while
+	// the method does.
+	c       *conn
+	cleanup runtime.Cleanup
+}
+
+var _ net.Conn = (*Conn)(nil)
+
+// newConn makes the application's handle of c.
+func newConn(c *conn) *Conn {
+	h := &Conn{c: c}
+	h.cleanup = runtime.AddCleanup(h, (*conn).drop, c)
+	return h
+}
+
+// Addr returns the address that the connection bears.
+func (h *Conn) Addr() addr.SocketAddr {
+	a := h.c.addr
+	runtime.KeepAlive(h)
+	return a
+}
+
+// LocalAddr returns, where this end opened the connection, its address as a
+// *net.TCPAddr, and else the transport's local address.
+func (h *Conn) LocalAddr() net.Addr {
+	defer runtime.KeepAlive(h)
+	if h.c.opener {
+		return h.c.addr.TCPAddr()
+	}
+	return h.c.s.t.Conn().LocalAddr()
+}
+
+// RemoteAddr returns, where the peer opened the connection, its address as a
+// *net.TCPAddr, so that servers and loggers see the client, and else the
+// transport's remote address.
+func (h *Conn) RemoteAddr() net.Addr {
+	defer runtime.KeepAlive(h)
+	if h.c.opener {
+		return h.c.s.t.Conn().RemoteAddr()
+	}
+	return h.c.addr.TCPAddr()
+}
+
+// SetDeadline sets both deadlines. See SetReadDeadline and SetWriteDeadline.
+func (h *Conn) SetDeadline(t time.Time) error {
+	err := h.c.setReadDeadline(t)
+	if err == nil {
+		err = h.c.setWriteDeadline(t)
+	}
+	runtime.KeepAlive(h)
+	return err
+}
+
+// SetReadDeadline makes calls of Read and WriteTo, pending ones included, fail
+// with os.ErrDeadlineExceeded from t on. Nothing that was received is lost. The
+// zero time takes the deadline away. It is one atomic store while nobody reads.
+func (h *Conn) SetReadDeadline(t time.Time) error {
+	err := h.c.setReadDeadline(t)
+	runtime.KeepAlive(h)
+	return err
+}
+
+// SetWriteDeadline makes calls of Write, ReadFrom and WriteBuffers, pending ones
+// included, fail with os.ErrDeadlineExceeded from t on. The bytes that such a call
+// counts as written will be sent; the others will not. The zero time takes the
+// deadline away. It is one atomic store while nobody writes.
+func (h *Conn) SetWriteDeadline(t time.Time) error {
+	err := h.c.setWriteDeadline(t)
+	runtime.KeepAlive(h)
+	return err
+}
+
+// Flags of a conn. They are only ever set.
+const (
+	flagClosed    uint32 = 1 << iota // by Close
+	flagReadShut                     // nothing more is kept for readers
+	flagWriteShut                    // nothing more is accepted from writers
+	flagReadOver                     // readErr is set: nothing more will come
+)
+
+// conn is a connection's state. The session's table holds it from the open until
+// both ends have ended their halves, the application by a Conn until Close.
+type conn struct {
+	// Constant.
+	s      *session
+	addr   addr.SocketAddr
+	opener bool // we opened it
+
+	// Written under table.mu.
+	halves atomic.Uint32
+
+	flags  atomic.Uint32 // set under mu
+	streak atomic.Uint32 // small writes since the last read
+
+	reading atomic.Int32 // Reads that may wait
+
+	// Nanoseconds on the session's clock; 0: none. A setter stores, then looks
+	// whether somebody waits; a waiter publishes that it waits, then loads.
+	readDeadline, writeDeadline atomic.Int64
+
+	wlock    writeLock
+	owes     atomic.Uint32 // debts; from 0 to something: whoever did that adds the conn to the stack
+	owesNext *conn         // the stack's and then the flusher's
+
+	acceptNext *conn // guarded by acceptQueue.mu
+
+	mu       sync.Mutex
+	in       recvQueue
+	readers  waitList // who waits for in; written under mu
+	writers  waitList // who waits for wlock
+	sender   *waiter  // of the Write that holds wlock, while it may park
+	readErr  error    // what follows the bytes of in; set once, with flagReadOver
+	writeErr error    // why nothing can be written; set once, with flagWriteShut
+}
+
+func (c *conn) isClosed() bool { return c.flags.Load()&flagClosed != 0 }
+
+// discards reports whether what comes for c is thrown away.
+func (c *conn) discards() bool { return c.flags.Load()&flagReadShut != 0 }
+
+// hasRoom reports whether c can take more.
+func (c *conn) hasRoom() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.discards() || c.in.n < c.s.cfg.MaxWindow
+}
+
+// deadline turns t into the session's clock. It is never 0 but for the zero time.
+func (c *conn) deadline(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return max(int64(t.Sub(c.s.base)), 1)
+}
+
+func (c *conn) setReadDeadline(t time.Time) error {
+	if c.isClosed() {
+		return net.ErrClosed
+	}
+	c.readDeadline.Store(c.deadline(t))
+	if c.reading.Load() > 0 {
+		c.rouseReaders()
+	}
+	return nil
+}
+
+func (c *conn) setWriteDeadline(t time.Time) error {
+	if c.isClosed() {
+		return net.ErrClosed
+	}
+	c.writeDeadline.Store(c.deadline(t))
+	if c.wlock.held() {
+		c.rouseWriters()
+	}
+	return nil
+}
+
+// rouseReaders makes every Read look at its deadline again.
+func (c *conn) rouseReaders() {
+	c.mu.Lock()
+	for w := c.readers.head; w != nil; w = w.link {
+		c.s.token.rouse(w)
+	}
+	c.mu.Unlock()
+}
+
+// rouseWriters makes every Write look at its deadline and at writeErr again.
+func (c *conn) rouseWriters() {
+	c.mu.Lock()
+	for w := c.writers.head; w != nil; w = w.link {
+		w.Wake()
+	}
+	if c.sender != nil {
+		c.sender.Wake()
+	}
+	c.mu.Unlock()
+	c.s.out.rouse(c)
+}

@@ -1,0 +1,238 @@
+package mux
+
+import (
+	"io"
+	"net"
+	"os"
+	"runtime"
+
+	"github.com/vtmux/vtmux/internal/park"
+)
+
+// Read reads what has been received, and waits for it where there is nothing. It
+// returns io.EOF when the peer has ended its half and everything has been read,
+// and never for another reason. Several Reads at once get each byte once, in any
+// split.
+func (h *Conn) Read(p []byte) (int, error) {
+	n, err := h.c.read(p)
+	runtime.KeepAlive(h)
+	return n, err
+}
+
+// WriteTo writes everything received to w until the peer ends its half, and
+// returns how much that was. The received buffers go to w as they are, to a TCP or
+// Unix socket by writev. It holds no memory while it waits.
+func (h *Conn) WriteTo(w io.Writer) (int64, error) {
+	n, err := h.c.writeTo(w)
+	runtime.KeepAlive(h)
+	return n, err
+}
+
+func (c *conn) read(p []byte) (int, error) {
+	if c.streak.Load() != 0 {
+		c.streak.Store(0)
+	}
+	if len(p) == 0 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return 0, c.readableLocked()
+	}
+	for {
+		c.mu.Lock()
+		err := c.readableLocked()
+		if err == nil && c.in.n > 0 {
+			n := c.takeLocked(p)
+			return n, nil
+		}
+		if err == nil && c.flags.Load()&flagReadOver != 0 {
+			err = c.readErr
+		}
+		if err != nil {
+			c.mu.Unlock()
+			return 0, err
+		}
+		w := c.beginWaitLocked()
+		c.mu.Unlock()
+		n, err := c.await(w, p)
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// readableLocked returns why nothing may be read now, whatever has been received.
+func (c *conn) readableLocked() error {
+	switch f := c.flags.Load(); {
+	case f&flagClosed != 0:
+		return net.ErrClosed
+	case f&flagReadShut != 0:
+		return c.shutReadErr()
+	case c.expired(c.readDeadline.Load()):
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// shutReadErr is what Read returns after CloseRead or Reset.
+func (c *conn) shutReadErr() error {
+	if c.readErr != nil {
+		return c.readErr
+	}
+	return io.EOF
+}
+
+func (c *conn) expired(at int64) bool { return at != 0 && c.s.now() >= at }
+
+// takeLocked reads into p and unlocks mu. If bytes are left for another reader that
+// waits, that one is woken.
+func (c *conn) takeLocked(p []byte) int {
+	n := c.in.read(p)
+	c.tookLocked()
+	return n
+}
+
+// tookLocked follows the taking of bytes from in. It unlocks mu.
+func (c *conn) tookLocked() {
+	var next *waiter
+	if c.in.n > 0 {
+		next = c.readers.pop()
+	}
+	room := c.in.n < c.s.cfg.MaxWindow
+	c.mu.Unlock()
+	if next != nil {
+		c.s.token.rouse(next)
+	}
+	if room && c.s.token.stalled.Load() == c {
+		c.s.unstall(c)
+	}
+}
+
+// beginWaitLocked publishes that a reader waits.
+func (c *conn) beginWaitLocked() *waiter {
+	w := c.s.waiters.get(c)
+	c.reading.Add(1)
+	c.readers.push(w)
+	return w
+}
+
+// await waits until w is satisfied, or the deadline passes. Meanwhile it leads, if
+// nobody else does; it returns how much of p that has filled. It gives w back.
+func (c *conn) await(w *waiter, p []byte) (n int, err error) {
+	s := c.s
+	since := s.now()
+	leads := s.token.enlist(w)
+	for !w.satisfied.Load() {
+		at := c.readDeadline.Load()
+		now := s.now()
+		if at != 0 && now >= at {
+			err = os.ErrDeadlineExceeded
+			break
+		}
+		if leads || w.leads.Load() {
+			n = s.lead(w, c, p)
+			if n > 0 || w.satisfied.Load() {
+				break
+			}
+			leads = s.token.enlist(w)
+			continue
+		}
+		w.Park(park.Until(at, now))
+		leads = false
+	}
+	s.token.leave(w)
+	c.mu.Lock()
+	if !w.satisfied.Load() {
+		c.readers.remove(w)
+	}
+	c.mu.Unlock()
+	c.reading.Add(-1)
+	s.waiters.put(w)
+	s.count.reading.Add(s.now() - since)
+	if n > 0 {
+		err = nil
+	}
+	return n, err
+}
+
+// satisfy ends the wait of w, which leads and has got bytes directly.
+func (c *conn) satisfy(w *waiter) {
+	c.mu.Lock()
+	c.readers.take(w)
+	c.mu.Unlock()
+}
+
+// wantsDirect reports whether the next payload bytes may go to the leader's slice:
+// nothing that came earlier is unread.
+func (c *conn) wantsDirect() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.in.n == 0 && !c.discards()
+}
+
+// writeTo is WriteTo.
+func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
+	var vec net.Buffers
+	var back [][]byte
+	for {
+		c.mu.Lock()
+		if err := c.readableLocked(); err != nil {
+			c.mu.Unlock()
+			return total, err
+		}
+		if c.in.n == 0 {
+			if c.flags.Load()&flagReadOver != 0 {
+				err := c.readErr
+				c.mu.Unlock()
+				if err == io.EOF {
+					err = nil
+				}
+				return total, err
+			}
+			w := c.beginWaitLocked()
+			c.mu.Unlock()
+			if _, err := c.await(w, nil); err != nil {
+				return total, err
+			}
+			continue
+		}
+		list := c.in.takeAll()
+		c.tookLocked()
+		back = back[:0]
+		for g := list; g != nil; g = g.next {
+			back = append(back, g.b[g.r:])
+		}
+		var n int64
+		if len(back) == 1 {
+			var m int
+			m, err = dst.Write(back[0])
+			n = int64(m)
+		} else {
+			vec = back
+			n, err = vec.WriteTo(dst)
+		}
+		total += n
+		clear(back)
+		releaseAll(list)
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// endRead tells readers that nothing more will come: err follows what is unread.
+func (c *conn) endRead(err error) {
+	c.mu.Lock()
+	if c.flags.Load()&flagReadOver == 0 {
+		c.readErr = err
+		c.flags.Or(flagReadOver)
+	}
+	c.wakeReadersLocked()
+	c.mu.Unlock()
+}
+
+// wakeReadersLocked ends the wait of every reader.
+func (c *conn) wakeReadersLocked() {
+	for w := c.readers.pop(); w != nil; w = c.readers.pop() {
+		c.s.token.rouse(w)
+	}
+}

@@ -1,0 +1,370 @@
+package mux
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"sync/atomic"
+
+	"github.com/vtmux/vtmux/internal/park"
+	"github.com/vtmux/vtmux/pool"
+	"github.com/vtmux/vtmux/wire"
+)
+
+const (
+	// copyMax is the most that one staged frame carries. Two of them fit into a
+	// staging buffer, so that one is filled while the other is sent.
+	copyMax = stagingSize/2 - wire.VTHeaderLen
+	// streakFrom is which small Write in a row, without a Read in between, is left
+	// to the helper to flush. Before that, flushing at once is the fastest.
+	streakFrom = 3
+)
+
+// errInterrupted makes a flusher look at its own connection.
+var errInterrupted error = os.ErrDeadlineExceeded
+
+// Write sends p. It returns when p is copied or sent, never earlier, so p is the
+// caller's again. It waits while the transport takes nothing; a deadline and Close
+// end that wait. n counts exactly the bytes that will be sent. Writes of one
+// connection take turns, each whole.
+func (h *Conn) Write(p []byte) (int, error) {
+	n, err := h.c.write(p)
+	runtime.KeepAlive(h)
+	return n, err
+}
+
+// WriteBuffers sends all of v, as one Write of its concatenation would, and
+// consumes what it sent from v as net.Buffers.WriteTo does.
+func (h *Conn) WriteBuffers(v *net.Buffers) (int64, error) {
+	n, err := h.c.writeBuffers(v)
+	runtime.KeepAlive(h)
+	return n, err
+}
+
+// ReadFrom sends everything that r gives until io.EOF, and returns how much that
+// was. It does not end the half: CloseWrite does. While r, a TCP or Unix socket,
+// has nothing to read, no buffer is held.
+func (h *Conn) ReadFrom(r io.Reader) (int64, error) {
+	n, err := h.c.readFrom(r)
+	runtime.KeepAlive(h)
+	return n, err
+}
+
+// writeLock serializes the Writes of a connection.
+//
+//	bit 0  held
+//	bit 1  wanted: a goroutine waits for it (conn.writers)
+//	bit 2  ending: who holds it must send our END before it unlocks
+//
+// Bits 1 and 2 are set under conn.mu, and make every unlock go there.
+type writeLock struct{ v atomic.Uint32 }
+
+const (
+	wHeld uint32 = 1 << iota
+	wWanted
+	wEnding
+)
+
+func (l *writeLock) held() bool { return l.v.Load()&wHeld != 0 }
+
+// tryLock takes the lock if it is free, and else leaves note in it.
+func (l *writeLock) tryLock(note uint32) bool {
+	for {
+		v := l.v.Load()
+		if v&wHeld == 0 {
+			if l.v.CompareAndSwap(v, v|wHeld) {
+				return true
+			}
+		} else if l.v.CompareAndSwap(v, v|note) {
+			return false
+		}
+	}
+}
+
+// lockWrite takes the write lock, unless nothing can be written.
+func (c *conn) lockWrite() error {
+	if !c.wlock.v.CompareAndSwap(0, wHeld) {
+		if err := c.lockWriteSlow(); err != nil {
+			return err
+		}
+	}
+	if err := c.cantWrite(); err != nil {
+		c.unlockWrite()
+		return err
+	}
+	return nil
+}
+
+func (c *conn) lockWriteSlow() error {
+	w := c.s.waiters.get(c)
+	defer c.s.waiters.put(w)
+	for {
+		c.mu.Lock()
+		if c.wlock.tryLock(wWanted) {
+			c.mu.Unlock()
+			return nil
+		}
+		w.satisfied.Store(false)
+		c.writers.push(w)
+		c.mu.Unlock()
+
+		err := c.cantWrite()
+		if err == nil {
+			w.Park(park.Until(c.writeDeadline.Load(), c.s.now()))
+		}
+		c.mu.Lock()
+		if !w.satisfied.Load() {
+			c.writers.remove(w)
+		} else if err != nil {
+			c.wakeWriterLocked() // the turn was ours, and goes on
+		}
+		c.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (c *conn) wakeWriterLocked() {
+	if w := c.writers.pop(); w != nil {
+		w.Wake()
+	}
+}
+
+func (c *conn) unlockWrite() {
+	if c.wlock.v.CompareAndSwap(wHeld, 0) {
+		return
+	}
+	c.mu.Lock()
+	ending := c.wlock.v.Load()&wEnding != 0
+	if ending {
+		c.s.out.debts.add(c, owesEnd)
+	}
+	c.wakeWriterLocked()
+	var v uint32
+	if c.writers.head != nil {
+		v = wWanted
+	}
+	c.wlock.v.Store(v) // while it was held, only its notes could change, under mu
+	c.mu.Unlock()
+	if ending {
+		c.s.tryFlush()
+	}
+}
+
+// cantWrite returns why nothing can be written now, or nil.
+func (c *conn) cantWrite() error {
+	if c.flags.Load()&flagWriteShut != 0 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.writeErr
+	}
+	if c.expired(c.writeDeadline.Load()) {
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+func (c *conn) write(p []byte) (int, error) {
+	if err := c.lockWrite(); err != nil {
+		return 0, err
+	}
+	n, err := c.writeHeld(p)
+	c.unlockWrite()
+	return n, err
+}
+
+// writeHeld writes p. The caller holds the write lock.
+func (c *conn) writeHeld(p []byte) (n int, err error) {
+	for len(p) > 0 {
+		var m int
+		if c.s.lending && len(p) >= lendFrom {
+			m, err = c.writeLent(p[:min(len(p), lentMax)])
+		} else {
+			m = min(len(p), copyMax)
+			err = c.writeCopy(p[:m])
+			if err != nil {
+				m = 0
+			}
+		}
+		n += m
+		if err != nil {
+			return n, err
+		}
+		p = p[m:]
+	}
+	return n, nil
+}
+
+// inStreak counts a small write and reports whether it belongs to a streak.
+func (c *conn) inStreak() bool { return c.streak.Add(1) >= streakFrom }
+
+// writeCopy stages p as one frame.
+func (c *conn) writeCopy(p []byte) error {
+	n := wire.VTHeaderLen + len(p)
+	b, i, ok := c.s.out.stg.reserve(n)
+	if !ok {
+		var err error
+		if b, i, err = c.reserveWait(nil, n); err != nil {
+			return err
+		}
+	}
+	wire.PutVTHeader(b, c.addr, len(p))
+	copy(b[wire.VTHeaderLen:], p)
+	c.s.flush(c, c.s.out.stg.commit(i, n), c.inStreak())
+	return nil
+}
+
+// reserveWait reserves n bytes of staging, and waits for room. ctx may be nil.
+func (c *conn) reserveWait(ctx context.Context, n int) (b []byte, i int, err error) {
+	s := c.s
+	w := s.waiters.get(c)
+	c.setSender(w)
+	if ctx != nil && ctx.Done() != nil {
+		defer context.AfterFunc(ctx, w.Wake)()
+	}
+	since := s.now()
+	for {
+		if s.out.claim() {
+			// Nobody flushes, so we make the room.
+			if s.inline {
+				s.runFlusher(c, nil)
+			} else {
+				s.handOver()
+			}
+		}
+		s.out.waitRoom(w)
+		var ok bool
+		b, i, ok = s.out.stg.reserve(n)
+		if !ok {
+			if err = c.cantWrite(); err == nil && ctx != nil {
+				err = ctx.Err()
+			}
+			if err == nil {
+				w.Park(park.Until(c.writeDeadline.Load(), s.now()))
+			}
+		}
+		s.out.leaveRoom(w)
+		if ok || err != nil {
+			break
+		}
+	}
+	s.count.flusher.Add(s.now() - since)
+	c.setSender(nil)
+	s.waiters.put(w)
+	return b, i, err
+}
+
+// setSender names who to wake when c is closed or its write deadline is set.
+func (c *conn) setSender(w *waiter) {
+	c.mu.Lock()
+	c.sender = w
+	c.mu.Unlock()
+}
+
+// writeLent sends p, of at most lentMax bytes, from where it lies. It returns
+// len(p) once p is sent, or copied because the caller could wait no longer; else 0
+// and why.
+func (c *conn) writeLent(p []byte) (int, error) {
+	s := c.s
+	w := s.waiters.get(c)
+	l := newLent(c, w, p)
+	c.setSender(w)
+	s.out.lent.push(l)
+	if s.out.claim() {
+		s.runFlusher(c, l)
+	}
+	n, err := c.awaitLent(l, w)
+	c.setSender(nil)
+	s.waiters.put(w)
+	return n, err
+}
+
+// awaitLent waits until l is no longer the flusher's.
+func (c *conn) awaitLent(l *lent, w *waiter) (int, error) {
+	s := c.s
+	if l.state.Load() != lentDone {
+		since := s.now()
+		defer func() { s.count.flusher.Add(s.now() - since) }()
+	}
+	for {
+		state := l.state.Load()
+		switch state {
+		case lentDone:
+			n := len(l.p)
+			l.recycle()
+			return n, nil
+		case lentFailed:
+			l.recycle()
+			return 0, s.connCause()
+		}
+		err := c.cantWrite()
+		switch {
+		case state == lentPromoted && err == nil:
+			s.runFlusher(c, l)
+		case state == lentPromoted:
+			// We have the flusher's role, and no time for it.
+			if l.state.CompareAndSwap(lentPromoted, lentWithdrawn) {
+				s.passOn()
+				return 0, err
+			}
+		case err == nil:
+			w.Park(park.Until(c.writeDeadline.Load(), s.now()))
+		case state == lentQueued:
+			if l.state.CompareAndSwap(lentQueued, lentWithdrawn) {
+				return 0, err // the flusher recycles it
+			}
+		case state == lentClaimed:
+			if l.state.CompareAndSwap(lentClaimed, lentRecalled) {
+				s.out.interrupt()
+			}
+		default: // recalled: the flusher is on its way out of the transport
+			w.Park(0)
+		}
+	}
+}
+
+func (c *conn) writeBuffers(v *net.Buffers) (total int64, err error) {
+	if err := c.lockWrite(); err != nil {
+		return 0, err
+	}
+	defer c.unlockWrite()
+	for len(*v) > 0 {
+		p := (*v)[0]
+		n, err := c.writeHeld(p)
+		total += int64(n)
+		if err != nil {
+			(*v)[0] = p[n:]
+			return total, err
+		}
+		(*v)[0] = nil
+		*v = (*v)[1:]
+	}
+	return total, nil
+}
+
+// readFromMax is how much ReadFrom reads at once: one frame of the largest size.
+const readFromMax = wire.VTMaxPayload
+
+func (c *conn) readFrom(r io.Reader) (total int64, err error) {
+	for {
+		slab := pool.GetSlab(readFromMax)
+		n, rerr := r.Read(slab.Bytes()[:readFromMax])
+		if n > 0 {
+			var m int
+			m, err = c.write(slab.Bytes()[:n])
+			total += int64(m)
+		}
+		slab.Release()
+		switch {
+		case err != nil:
+			return total, err
+		case rerr == io.EOF:
+			return total, nil
+		case rerr != nil:
+			return total, rerr
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package mux
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/vtmux/vtmux/addr"
+)
+
+// A Listener accepts the connections that the peer opens over one transport. It
+// can open connections as well. It is a net.Listener: http.Server and others serve
+// on it as it is.
+type Listener struct{ s *session }
+
+var _ net.Listener = (*Listener)(nil)
+
+// NewListener starts a session over transport, which is the session's from then
+// on: nothing else may read, write or close it, or set its deadlines. A nil cfg
+// means the defaults. It does not wait for the peer.
+func NewListener(transport net.Conn, cfg *Config) (*Listener, error) {
+	s, err := newSession(transport, cfg, true)
+	if err != nil {
+		return nil, err
+	}
+	return &Listener{s}, nil
+}
+
+// Accept waits for the next connection and returns it, a *Conn. After the session
+// has ended it returns why: net.ErrClosed after Close, ErrDraining after Shutdown,
+// else a *TransportError or *ProtocolError.
+func (l *Listener) Accept() (net.Conn, error) {
+	c, err := l.AcceptConn(context.Background())
+	if err != nil {
+		return nil, err // a nil *Conn must not become a net.Conn
+	}
+	return c, nil
+}
+
+// AcceptConn is Accept with a context, whose error it returns when that is done
+// first.
+func (l *Listener) AcceptConn(ctx context.Context) (*Conn, error) {
+	c, err := l.s.acceptState(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newConn(c), nil
+}
+
+// AcceptPending waits for the next connection and returns it before it is
+// accepted, so that its address can be looked at first.
+func (l *Listener) AcceptPending(ctx context.Context) (*PendingConn, error) {
+	c, err := l.s.acceptState(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &PendingConn{c}, nil
+}
+
+// Addr returns the transport's local address.
+func (l *Listener) Addr() net.Addr { return l.s.t.Conn().LocalAddr() }
+
+// Pipe returns the opening face of the same session.
+func (l *Listener) Pipe() *Pipe { return &Pipe{l.s} }
+
+// Open opens a connection that bears a. See Pipe.Open.
+func (l *Listener) Open(ctx context.Context, a addr.SocketAddr) (*Conn, error) {
+	return l.s.open(ctx, a)
+}
+
+// Close ends the session at once. See Pipe.Close.
+func (l *Listener) Close() error { return l.s.close() }
+
+// Shutdown ends the session when its connections have ended. See Pipe.Shutdown.
+func (l *Listener) Shutdown(ctx context.Context) error { return l.s.shutdown(ctx) }
+
+// Done returns a channel that is closed when the session has ended.
+func (l *Listener) Done() <-chan struct{} { return l.s.done }
+
+// Err returns why the session has ended, or nil while it has not.
+func (l *Listener) Err() error { return l.s.err() }
+
+// Ping measures the round-trip time. See Pipe.Ping.
+func (l *Listener) Ping(ctx context.Context) (time.Duration, error) { return l.s.ping(ctx) }
+
+// Stats returns a snapshot of the session's counters.
+func (l *Listener) Stats() Stats { return l.s.stats() }
+
+// A PendingConn is a connection that the peer has opened and that is neither
+// accepted nor rejected yet. One of the two must be called, once.
+type PendingConn struct{ c *conn }
+
+// Addr returns the address that the connection bears.
+func (p *PendingConn) Addr() addr.SocketAddr { return p.c.addr }
+
+// Metadata returns what the opener sent along. The vt-muxer protocol can't carry
+// any, so there it is empty.
+func (p *PendingConn) Metadata() []byte { return nil }
+
+// Accept returns the connection.
+func (p *PendingConn) Accept() (*Conn, error) {
+	if p.c.isClosed() {
+		return nil, net.ErrClosed
+	}
+	return newConn(p.c), nil
+}
+
+// Reject refuses the connection. The opener is told code and reason where the
+// protocol can; a vt-muxer peer reads io.EOF.
+func (p *PendingConn) Reject(code Code, reason string) error {
+	p.c.s.refuse(p.c)
+	return nil
+}

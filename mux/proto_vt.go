@@ -1,0 +1,78 @@
+package mux
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/vtmux/vtmux/addr"
+	"github.com/vtmux/vtmux/wire"
+)
+
+// onVTHeader handles a frame's header. The leader calls it. An error ends the
+// session.
+func (s *session) onVTHeader(h *wire.VTHeader) error {
+	r := &s.in
+	if h.Len.Get() > 0 {
+		r.cur = s.receiver(h.Addr)
+		return nil
+	}
+	r.cur = nil
+	t := &s.table
+	t.mu.Lock()
+	c := t.byAddr[h.Addr]
+	var was halves
+	if c != nil {
+		was = halves(c.halves.Load())
+	}
+	is, event := was.onZero()
+	if event == zeroOpens {
+		full := len(t.byAddr) >= s.cfg.MaxConns
+		if !full && !t.closed {
+			c = s.newState(h.Addr, false)
+			c.halves.Store(uint32(is))
+			t.byAddr[c.addr] = c
+		}
+		t.mu.Unlock()
+		if full {
+			return &ProtocolError{
+				Offset: r.dec.Offset(),
+				Addr:   h.Addr,
+				Rule:   fmt.Sprintf("the peer opened more than MaxConns (%d) connections", s.cfg.MaxConns),
+				Err:    ErrTooManyConns,
+			}
+		}
+		if c != nil {
+			s.offer(c)
+		}
+		return nil
+	}
+	t.setLocked(c, is)
+	t.mu.Unlock()
+	if event == zeroEnds {
+		c.endRead(io.EOF)
+	} else {
+		c.abort(&ResetError{Code: CodeCrossedOpen, Remote: true})
+	}
+	return nil
+}
+
+// receiver returns the connection that takes payload for a, or nil.
+func (s *session) receiver(a addr.SocketAddr) *conn {
+	r := &s.in
+	// A connection whose receiving half is open is in the table, under its
+	// address, so the one found last needs no look there.
+	if c := r.last; c != nil && c.addr == a && halves(c.halves.Load())&recvOpen != 0 {
+		return c
+	}
+	c := s.table.get(a)
+	if c == nil || halves(c.halves.Load())&recvOpen == 0 {
+		return nil
+	}
+	r.last = c
+	return c
+}
+
+// newState makes a connection's state.
+func (s *session) newState(a addr.SocketAddr, opener bool) *conn {
+	return &conn{s: s, addr: a, opener: opener}
+}

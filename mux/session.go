@@ -1,0 +1,283 @@
+package mux
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vtmux/vtmux/addr"
+	"github.com/vtmux/vtmux/internal/xport"
+)
+
+// A session is one transport and everything on it. Listener and Pipe are its two
+// faces.
+//
+// Lock order: conn.mu or acceptQueue.mu, then readToken.mu or writeSide.mu; table.mu,
+// helperMu and endMu are taken alone. No lock is held across I/O or a wait.
+type session struct {
+	// Constant after newSession.
+	cfg       Config
+	t         *xport.Transport
+	base      time.Time // the session's clock starts here
+	accepting bool      // a Listener's: the peer may open
+	inline    bool      // writers flush themselves; else the helper does, always
+	lending   bool      // large payloads are sent from the caller's slice
+
+	token readToken
+	in    readSide  // owned by who holds the token
+	out   writeSide // see there
+
+	table   table
+	accept  acceptQueue
+	waiters waiterPool
+	idle    *waiter // the standby's
+	count   counters
+
+	// expect is how many writers are about to publish: the readers that the last
+	// read woke, less those that have written since. A flusher lets them run
+	// first. It is a hint and may be wrong either way.
+	expect atomic.Int32
+
+	draining atomic.Bool   // Shutdown has begun
+	done     chan struct{} // closed when the session has ended
+
+	// dead is set after cause and before done is closed. Who publishes anything
+	// looks at it after publishing.
+	dead  atomic.Bool
+	endMu sync.Mutex
+	cause error // why the session ended; set once, read after dead or done
+
+	helperMu sync.Mutex
+	helpers  sync.WaitGroup // standby and helper
+	helping  bool           // the helper runs
+	work     chan struct{}  // capacity 1: the flusher's role is handed to the helper
+	handed   atomic.Bool    // it is, and the helper has not begun
+}
+
+func newSession(transport net.Conn, cfg *Config, accepting bool) (*session, error) {
+	if transport == nil {
+		return nil, errors.New("mux: transport is nil")
+	}
+	c, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &session{
+		cfg:       c,
+		t:         xport.New(transport),
+		base:      time.Now().Add(-time.Microsecond), // so that now is never 0, which means no deadline
+		accepting: accepting,
+		done:      make(chan struct{}),
+		work:      make(chan struct{}, 1),
+	}
+	s.inline = s.t.Resumable()
+	s.lending = s.t.Resumable() && s.t.Vectored()
+	s.token = readToken{t: s.t, now: s.now, at: s.instant, permanent: !s.t.Deadlines()}
+	s.table.init()
+	s.out.init(s)
+	s.start()
+	return s, nil
+}
+
+// now returns the nanoseconds since base. It is monotonic, and never 0.
+func (s *session) now() int64 { return int64(time.Since(s.base)) }
+
+// instant turns what now counts into a time; 0 into the zero time.
+func (s *session) instant(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return s.base.Add(time.Duration(ns))
+}
+
+// start runs the standby, which finishes the transport's handshake first: until
+// then it holds the token and the flusher's role.
+func (s *session) start() {
+	w := s.waiters.get(nil)
+	w.lazy, w.standby = true, true
+	handshake := s.t.NeedsHandshake()
+	s.idle = w
+	leads := s.token.enlist(w)
+	if handshake {
+		s.out.claim()
+	}
+	s.helpers.Add(1)
+	go func() {
+		defer s.helpers.Done()
+		if handshake {
+			if err := s.handshake(); err != nil {
+				s.end(&TransportError{Op: "handshake", Err: err})
+			}
+			s.handOver()
+		}
+		s.standby(w, leads)
+	}()
+}
+
+func (s *session) handshake() error {
+	ctx := context.Background()
+	if limit := s.cfg.HandshakeTimeout; limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	return s.t.Handshake(ctx)
+}
+
+// standby leads when nobody else does, so that ends, errors and opens come
+// through while no application waits.
+func (s *session) standby(w *waiter, leads bool) {
+	for {
+		if leads {
+			s.lead(w, nil, nil)
+		} else {
+			w.Park(0)
+		}
+		if s.dead.Load() {
+			s.token.leave(w)
+			return
+		}
+		leads = s.token.enlist(w)
+	}
+}
+
+// end ends the session, once: cause is set, then done is closed, then everything
+// that waits is woken with it.
+func (s *session) end(cause error) {
+	s.endMu.Lock()
+	if s.cause != nil {
+		s.endMu.Unlock()
+		return
+	}
+	if te, ok := cause.(*TransportError); ok && te.Err == io.EOF && s.table.unfinished() {
+		te.Err = io.ErrUnexpectedEOF // something was cut
+	} else if ok && te.Err == io.EOF && s.draining.Load() {
+		cause = net.ErrClosed // the peer's answer to our Shutdown
+	}
+	s.cause = cause
+	s.dead.Store(true)
+	s.endMu.Unlock()
+	close(s.done)
+
+	s.token.close()
+	s.table.each(func(c *conn) { c.abort(s.connCause()) })
+	s.accept.closeAll(s)
+	s.idle.Wake()
+	s.out.wakeRooms()
+	s.t.Close() // ends what the leader and the flusher are blocked in
+	if s.out.claim() {
+		s.runFlusher(nil, nil) // fails what was queued and nobody sends
+	}
+	s.reap()
+}
+
+// reap gives the read slab back once the session has ended and nobody leads.
+func (s *session) reap() {
+	if s.dead.Load() && !s.token.held() {
+		s.token.mu.Lock()
+		defer s.token.mu.Unlock()
+		if s.token.leader == nil {
+			s.in.release()
+		}
+	}
+}
+
+// err returns why the session ended, or nil.
+func (s *session) err() error {
+	if !s.dead.Load() {
+		return nil
+	}
+	s.endMu.Lock()
+	defer s.endMu.Unlock()
+	return s.cause
+}
+
+// connCause is what the calls of an unfinished connection return after the end:
+// the cause, but never one that reads as a clean end.
+func (s *session) connCause() error {
+	err := s.err()
+	if errors.Is(err, io.EOF) {
+		return &TransportError{Op: "read", Err: io.ErrUnexpectedEOF}
+	}
+	return err
+}
+
+// A table holds the connections that are open in either direction.
+type table struct {
+	mu     sync.Mutex
+	byAddr map[addr.SocketAddr]*conn
+	closed bool
+	// emptied is closed when the table is empty and a Shutdown waits for that.
+	emptied chan struct{}
+}
+
+func (t *table) init() { t.byAddr = make(map[addr.SocketAddr]*conn) }
+
+// get returns the connection of a, or nil.
+func (t *table) get(a addr.SocketAddr) *conn {
+	t.mu.Lock()
+	c := t.byAddr[a]
+	t.mu.Unlock()
+	return c
+}
+
+// len returns the number of connections that are not free yet.
+func (t *table) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.byAddr)
+}
+
+// setLocked changes c's halves and forgets c when none is left.
+func (t *table) setLocked(c *conn, h halves) {
+	c.halves.Store(uint32(h))
+	if h != 0 {
+		return
+	}
+	delete(t.byAddr, c.addr)
+	if len(t.byAddr) == 0 && t.emptied != nil {
+		close(t.emptied)
+		t.emptied = nil
+	}
+}
+
+// whenEmpty returns a channel that is closed when no connection is left.
+func (t *table) whenEmpty() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.emptied == nil {
+		t.emptied = make(chan struct{})
+	}
+	ch := t.emptied
+	if len(t.byAddr) == 0 {
+		close(t.emptied)
+		t.emptied = nil
+	}
+	return ch
+}
+
+// unfinished reports whether a connection is open in either direction.
+func (t *table) unfinished() bool { return t.len() > 0 }
+
+// each calls f for every connection and lets nobody in after that.
+func (t *table) each(f func(*conn)) {
+	t.mu.Lock()
+	t.closed = true
+	all := make([]*conn, 0, len(t.byAddr))
+	for _, c := range t.byAddr {
+		all = append(all, c)
+	}
+	t.byAddr = nil
+	if t.emptied != nil {
+		close(t.emptied)
+		t.emptied = nil
+	}
+	t.mu.Unlock()
+	for _, c := range all {
+		f(c)
+	}
+}

@@ -1,0 +1,267 @@
+package mux
+
+import (
+	"io"
+
+	"github.com/vtmux/vtmux/internal/xport"
+	"github.com/vtmux/vtmux/pool"
+	"github.com/vtmux/vtmux/wire"
+)
+
+const (
+	// readSlabSize is how much one transport read takes at most, without the
+	// leader's own slice. It is also the one buffer that an idle session holds.
+	readSlabSize = 64 << 10
+	// minReadSpace is the least room in a slab that is worth a read.
+	minReadSpace = 16 << 10
+	// directFrom is the least rest of a payload that is read from the transport
+	// straight into the leader's slice.
+	directFrom = 1 << 10
+	// directTail is how much is read behind such a payload: the next headers, and
+	// little of the next payload, which had better go straight as well.
+	directTail = 512
+	// maxEmptyReads is how many reads may bring neither bytes nor an error.
+	maxEmptyReads = 100
+)
+
+// readSide is what the leader works with. Whoever holds the token owns it all.
+type readSide struct {
+	dec  wire.VTDecoder
+	slab *pool.Slab // nil until the first read, and after the end
+	r, w int        // slab[r:w] is received and not parsed
+
+	cur  *conn // whose payload the decoder is in; nil: discarded
+	last *conn // the connection found last, to spare the table
+
+	held []byte // a piece of cur's payload that cur had no room for
+
+	// The leader's own slice, which its connection's payload goes to directly.
+	leader  *waiter
+	self    *conn
+	p       []byte
+	n       int // bytes of p that are filled
+	empties int // reads in a row that brought nothing
+
+	// What this leader delivered to others.
+	delivered int
+	to        *conn
+}
+
+// release gives the slab back, at the session's end.
+func (r *readSide) release() {
+	if r.slab != nil {
+		r.slab.Release()
+		r.slab, r.held, r.r, r.w = nil, nil, 0, 0
+	}
+}
+
+// lead reads the transport, and hands out what comes, until w's wait is over, its
+// connection's deadline has passed, or the session ends. w holds the token and
+// has given it up on return. Payload of w's connection goes to p first, and lead
+// returns how much of p it filled.
+func (s *session) lead(w *waiter, c *conn, p []byte) int {
+	r := &s.in
+	r.leader, r.self, r.p, r.n = w, c, p, 0
+	r.delivered, r.to = 0, nil
+
+	stalled := s.leadUntil(w, c)
+
+	n := r.n
+	last := r.to
+	if c != nil {
+		last = c
+	}
+	r.leader, r.self, r.p = nil, nil, nil
+	if stalled != nil {
+		s.stall(w, stalled)
+	} else {
+		s.token.release(w, last)
+	}
+	s.reap()
+	return n
+}
+
+// leadUntil is lead's loop. It returns the connection that stalls the session, if
+// one does.
+func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
+	r := &s.in
+	for {
+		at, roused := s.token.arm(w, c)
+		if w.satisfied.Load() || s.dead.Load() || at != 0 && s.now() >= at || roused && c == nil {
+			return nil
+		}
+		if stalled = s.parse(); stalled != nil || w.satisfied.Load() {
+			return stalled
+		}
+		err := s.fill()
+		s.count.reads.Add(1)
+		if stalled = s.parse(); stalled != nil {
+			return stalled
+		}
+		if err != nil && !xport.IsTimeout(err) {
+			s.end(s.readError(err))
+			return nil
+		}
+		if woken := r.delivered; woken > 0 {
+			s.expect.Store(int32(woken))
+			if w.lazy && !s.token.permanent {
+				return nil
+			}
+			r.delivered = 0
+		}
+	}
+}
+
+// readError tells what a transport read's error means for the session.
+func (s *session) readError(err error) error {
+	if err == io.EOF && (s.in.dec.InHeader() || s.in.dec.Remaining() > 0) {
+		err = io.ErrUnexpectedEOF
+	}
+	return &TransportError{Op: "read", Err: err}
+}
+
+// fill reads once: the rest of the leader's own payload straight into its slice
+// where that is worth it, and else into the slab.
+func (s *session) fill() error {
+	r := &s.in
+	if rest := r.dec.Remaining(); rest >= directFrom && r.cur == r.self && len(r.p)-r.n >= directFrom && r.self.wantsDirect() {
+		return s.fillDirect(rest)
+	}
+	n, err := s.t.Read(r.space(readSlabSize))
+	r.w += n
+	return s.filled(n, err)
+}
+
+func (s *session) fillDirect(rest int) error {
+	r := &s.in
+	p := r.p[r.n:]
+	var tail []byte
+	if len(p) >= rest {
+		p, tail = p[:rest], r.space(directTail)
+	}
+	n, err := s.t.ReadVec(p, tail)
+	own := min(n, len(p))
+	if own > 0 {
+		r.dec.Advance(own)
+		r.n += own
+		s.count.payloadIn.Add(uint64(own))
+		r.self.satisfy(r.leader)
+	}
+	r.w += n - own
+	return s.filled(n, err)
+}
+
+// filled counts what a read brought.
+func (s *session) filled(n int, err error) error {
+	if n > 0 {
+		s.count.bytesIn.Add(uint64(n))
+		s.in.empties = 0
+		return err
+	}
+	if err == nil {
+		if s.in.empties++; s.in.empties >= maxEmptyReads {
+			return io.ErrNoProgress
+		}
+	}
+	return err
+}
+
+// space returns room in the slab for the next read, at most limit bytes.
+// Everything received before has been parsed.
+func (r *readSide) space(limit int) []byte {
+	switch {
+	case r.slab == nil:
+		r.slab = pool.GetSlab(readSlabSize)
+	case r.slab.Unique():
+		r.r, r.w = 0, 0
+	case len(r.slab.Bytes())-r.w < min(minReadSpace, limit):
+		// Connections hold views of this slab; the rest of it is small.
+		r.slab.Release()
+		r.slab = pool.GetSlab(readSlabSize)
+		r.r, r.w = 0, 0
+	}
+	b := r.slab.Bytes()[r.w:]
+	return b[:min(len(b), limit)]
+}
+
+// parse hands out everything in the slab. It returns the connection that has no
+// room for the next piece, if one has none.
+func (s *session) parse() (stalled *conn) {
+	r := &s.in
+	if r.held != nil {
+		if !s.deliver(r.cur, r.held) {
+			return r.cur
+		}
+		r.held = nil
+	}
+	for r.r < r.w {
+		h, payload, n := r.dec.Next(r.slab.Bytes()[r.r:r.w])
+		r.r += n
+		switch {
+		case h != nil:
+			s.count.framesIn.Add(1)
+			if err := s.onVTHeader(h); err != nil {
+				s.end(err)
+				r.r = r.w
+				return nil
+			}
+		case payload != nil:
+			s.count.payloadIn.Add(uint64(n))
+			if !s.deliver(r.cur, payload) {
+				r.held = payload
+				return r.cur
+			}
+		}
+	}
+	return nil
+}
+
+// deliver hands p to c: to the leader's slice if c is the leader's, else to c's
+// buffer. It reports false, and takes nothing, where c has no room.
+func (s *session) deliver(c *conn, p []byte) bool {
+	r := &s.in
+	if c == nil {
+		s.count.discarded.Add(uint64(len(p)))
+		return true
+	}
+	c.mu.Lock()
+	if c.discards() {
+		c.mu.Unlock()
+		s.count.discarded.Add(uint64(len(p)))
+		return true
+	}
+	if c == r.self && c.in.n == 0 && r.n < len(r.p) {
+		n := copy(r.p[r.n:], p)
+		r.n += n
+		c.readers.take(r.leader)
+		if p = p[n:]; len(p) == 0 {
+			c.mu.Unlock()
+			return true
+		}
+	}
+	if c.in.n >= s.cfg.MaxWindow {
+		c.mu.Unlock()
+		return false
+	}
+	c.in.add(p, r.slab)
+	w := c.readers.pop()
+	c.mu.Unlock()
+	if w != nil && w != r.leader {
+		r.delivered++
+		r.to = c
+		w.Wake()
+	}
+	return true
+}
+
+// stall gives the token up because c has no room. If c's reader has made room
+// meanwhile it may have missed the stall, so that is looked at last.
+func (s *session) stall(w *waiter, c *conn) {
+	s.token.stall(w, c)
+	if c.hasRoom() {
+		s.unstall(c)
+	}
+}
+
+// unstall lets the session read on after c's reader made room or c was closed.
+func (s *session) unstall(c *conn) { s.count.stalled.Add(s.token.unstall(c)) }

@@ -1,0 +1,425 @@
+package mux
+
+import (
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/vtmux/vtmux/internal/xport"
+	"github.com/vtmux/vtmux/pool"
+	"github.com/vtmux/vtmux/wire"
+)
+
+const (
+	// flushQuantum bounds the lent bytes of one flush. After that many the staging
+	// buffer is looked at again, so that small frames pass bulk.
+	flushQuantum = 256 << 10
+	// fairRounds is how many flushes a writer does for others after its own.
+	fairRounds = 8
+	// maxYields is how often a flusher lets expected writers run before it seals.
+	maxYields = 2
+)
+
+// The flusher's role.
+//
+//	idle ──claim──▶ busy ──claim by another──▶ dirty
+//	     ◀──rest──       ◀──collect───────────
+//
+// Who publishes (a frame in staging, a lent payload, a debt) claims the role after
+// it. Claim either makes the caller the flusher, or marks the role dirty, and a
+// flusher can't rest while it is: so nothing that is published stays behind.
+const (
+	flushIdle uint32 = iota
+	flushBusy
+	flushDirty
+)
+
+// A flushPhase says how far the flusher's batch is. It passes on with the role.
+type flushPhase uint8
+
+const (
+	phaseNone    flushPhase = iota // nothing collected
+	phaseSealed                    // staging is sealed, the batch is not built
+	phaseSending                   // head or batch hold what is unsent
+)
+
+// writeSide sends what connections publish. Nobody owns it: whoever holds the
+// flusher's role sends for all.
+type writeSide struct {
+	s *session // constant
+
+	role  atomic.Uint32
+	lent  lentStack
+	debts debtStack
+	stg   staging
+
+	mu      sync.Mutex
+	owner   *conn    // whose Write holds the role and may be blocked in the transport
+	armedAt int64    // the transport's write deadline: 0 none, 1 longAgo, else when
+	rooms   waitList // who waits for room in staging, or for rest
+	waiting atomic.Int32
+
+	// The role's holder owns the rest.
+	phase   flushPhase
+	sealed  int       // index and length of the sealed staging buffer
+	end     int       //
+	owing   *conn     // debts taken and not yet sent
+	queue   lentQueue // lent payloads taken and not yet claimed
+	head    []byte    // the unsent rest of staging and debts, in a batch without lent payloads
+	batch   [][]byte  // else all of it, in order
+	vec     net.Buffers
+	claimed []*lent // nil where it has been recalled
+	copies  []*pool.Buffer
+}
+
+func (o *writeSide) init(s *session) {
+	o.s = s
+	o.stg.init()
+}
+
+// claim takes the flusher's role if nobody has it, and else makes sure that who
+// has it collects once more.
+func (o *writeSide) claim() bool {
+	for {
+		switch o.role.Load() {
+		case flushIdle:
+			if o.role.CompareAndSwap(flushIdle, flushBusy) {
+				return true
+			}
+		case flushBusy:
+			if o.role.CompareAndSwap(flushBusy, flushDirty) {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+}
+
+// rest gives the role up, unless something was published meanwhile.
+func (o *writeSide) rest() bool {
+	if !o.role.CompareAndSwap(flushBusy, flushIdle) {
+		return false
+	}
+	o.wakeRooms()
+	return true
+}
+
+// runFlusher sends all that is published. The caller holds the role, and has
+// passed it on at return: to nobody when there is nothing left, else to another.
+// c is the connection whose Write this is, or nil; when it is closed or its
+// deadline passes, the rest is the helper's. mine is its lent payload, or nil.
+func (s *session) runFlusher(c *conn, mine *lent) {
+	o := &s.out
+	for round := 0; ; {
+		if s.dead.Load() {
+			o.failAll()
+			if o.rest() {
+				return
+			}
+			o.role.Store(flushBusy)
+			continue
+		}
+		if o.phase == phaseNone && !o.collect() {
+			return
+		}
+		if o.phase == phaseSealed {
+			o.build()
+		}
+		if o.phase == phaseNone {
+			if o.rest() {
+				return
+			}
+			continue
+		}
+		if err := o.send(c); err != nil {
+			if !xport.IsTimeout(err) {
+				s.end(&TransportError{Op: "write", Err: err})
+				continue
+			}
+			over := c != nil && c.cantWrite() != nil
+			o.recall(mine, over)
+			if over {
+				s.handOver()
+				return
+			}
+			continue
+		}
+		o.finish(mine)
+		round++
+		if c != nil && o.pending() && (mine != nil && o.queue.head != nil || round >= fairRounds) {
+			if mine == nil || mine.state.Load() == lentDone {
+				s.passOn()
+				return
+			}
+		}
+	}
+}
+
+// pending reports whether there is more to collect.
+func (o *writeSide) pending() bool {
+	return o.queue.head != nil || o.owing != nil || o.role.Load() == flushDirty
+}
+
+// collect takes what is published. It reports false if the role passed to a
+// writer that is still copying into the sealed buffer.
+//
+// Debts and lent payloads are taken before staging is sealed, and sent after it: so
+// what a connection published first goes first, whatever way it took.
+func (o *writeSide) collect() bool {
+	o.role.Store(flushBusy) // what is published from here on makes it dirty again
+	if e := &o.s.expect; e.Load() > 0 {
+		for i := 0; i < maxYields && e.Load() > 0; i++ {
+			runtime.Gosched()
+		}
+		e.Store(0)
+	}
+	if o.owing == nil {
+		o.owing = o.debts.take()
+	}
+	o.queue.take(&o.lent)
+	if o.owing == nil && o.stg.empty() {
+		if o.queue.head != nil {
+			o.end = 0
+			o.phase = phaseSealed
+		}
+		return true
+	}
+	o.sealed, o.end = o.stg.swap()
+	o.phase = phaseSealed
+	o.wakeRooms()
+	return o.stg.settle(o.sealed, o.end) // false: o is another's now
+}
+
+// build makes the batch from the sealed buffer, the debts and the lent payloads.
+func (o *writeSide) build() {
+	o.phase = phaseNone
+	buf := o.stg.buf[o.sealed]
+	end := o.end
+	for o.owing != nil && end+maxDebtLen <= len(buf) {
+		c := o.owing
+		o.owing = c.owesNext // before its debts are taken, and it may be added again
+		end += o.s.settleDebts(c, buf[end:])
+	}
+	o.head = buf[:end]
+	o.batch, o.claimed = o.batch[:0], o.claimed[:0]
+	for size := 0; size < flushQuantum; {
+		l := o.queue.pop()
+		if l == nil {
+			break
+		}
+		if !l.state.CompareAndSwap(lentQueued, lentClaimed) && !l.state.CompareAndSwap(lentPromoted, lentClaimed) {
+			l.recycle() // withdrawn
+			continue
+		}
+		if len(o.batch) == 0 && end > 0 {
+			o.batch = append(o.batch, o.head)
+		}
+		o.claim1(l)
+		size += len(l.p)
+	}
+	if len(o.batch) > 0 {
+		o.head, o.vec = nil, o.batch
+	}
+	if end > 0 || len(o.batch) > 0 {
+		o.phase = phaseSending
+	}
+}
+
+// claim1 puts l's headers and pieces into the batch.
+func (o *writeSide) claim1(l *lent) {
+	l.first = len(o.batch)
+	p := l.p
+	for i := 0; len(p) > 0; i++ {
+		n := min(len(p), wire.VTMaxPayload)
+		h := &l.hdrs[i]
+		h.Addr = l.c.addr
+		h.Len.Set(uint16(n))
+		o.batch = append(o.batch, h.Bytes(), p[:n])
+		p = p[n:]
+	}
+	l.past = len(o.batch)
+	o.claimed = append(o.claimed, l)
+}
+
+// send writes the batch out. It returns early with a timeout when c's deadline
+// passes, c is closed, or a lent payload is recalled.
+func (o *writeSide) send(c *conn) error {
+	for len(o.head) > 0 || len(o.vec) > 0 {
+		if err := o.arm(c); err != nil {
+			return err
+		}
+		var n int64
+		var err error
+		if len(o.vec) > 0 {
+			n, err = o.s.t.WriteVec(&o.vec)
+		} else {
+			var m int
+			m, err = o.s.t.Write(o.head)
+			o.head = o.head[m:]
+			n = int64(m)
+		}
+		o.s.count.writes.Add(1)
+		o.s.count.bytesOut.Add(uint64(n))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// arm readies the transport for c's write as readToken.arm does for a read, and
+// returns why c can't wait for it, if it can't.
+func (o *writeSide) arm(c *conn) error {
+	o.mu.Lock()
+	o.owner = c
+	var want int64
+	if c != nil {
+		want = c.writeDeadline.Load()
+	}
+	switch {
+	case o.armedAt == want:
+	case o.armedAt > 1 && (want == 0 || o.armedAt < want) && o.armedAt > o.s.now():
+	default:
+		o.armedAt = want
+		o.s.t.SetWriteDeadline(o.s.instant(want))
+	}
+	o.mu.Unlock()
+	if c != nil && c.cantWrite() != nil {
+		return errInterrupted
+	}
+	return nil
+}
+
+// rouse interrupts the flusher if it is c's Write.
+func (o *writeSide) rouse(c *conn) {
+	o.mu.Lock()
+	if o.owner == c {
+		o.interruptLocked()
+	}
+	o.mu.Unlock()
+}
+
+// interrupt interrupts whoever flushes, to look for recalled payloads.
+func (o *writeSide) interrupt() {
+	o.mu.Lock()
+	o.interruptLocked()
+	o.mu.Unlock()
+}
+
+func (o *writeSide) interruptLocked() {
+	if o.armedAt != 1 {
+		o.armedAt = 1
+		o.s.t.SetWriteDeadline(longAgo)
+	}
+}
+
+// recall copies what is unsent of each payload that its owner wants back, so that
+// the owner may return while the flusher goes on. over: mine is wanted back too.
+func (o *writeSide) recall(mine *lent, over bool) {
+	for i, l := range o.claimed {
+		if l == nil || l.state.Load() != lentRecalled && !(over && l == mine) {
+			continue
+		}
+		sent := len(o.batch) - len(o.vec)
+		size := 0
+		for j := max(l.first, sent); j < l.past; j++ {
+			size += len(o.batch[j])
+		}
+		if size > 0 {
+			b := pool.GetBuffer()
+			b.Grow(size)
+			for j := max(l.first, sent); j < l.past; j++ {
+				at := len(b.B)
+				b.Append(o.batch[j])
+				o.batch[j] = b.B[at:len(b.B):len(b.B)]
+			}
+			o.copies = append(o.copies, b)
+		}
+		o.claimed[i] = nil
+		l.finish(lentDone)
+	}
+}
+
+// finish ends the batch, all of which has been sent.
+func (o *writeSide) finish(mine *lent) {
+	for i, l := range o.claimed {
+		switch {
+		case l == nil:
+		case l == mine:
+			l.state.Store(lentDone)
+		default:
+			l.finish(lentDone)
+		}
+		o.claimed[i] = nil
+	}
+	o.dropBatch()
+}
+
+// dropBatch lets go of everything that a batch held on to.
+func (o *writeSide) dropBatch() {
+	clear(o.batch)
+	for i, b := range o.copies {
+		b.Release()
+		o.copies[i] = nil
+	}
+	o.batch, o.claimed, o.copies = o.batch[:0], o.claimed[:0], o.copies[:0]
+	o.head, o.vec = nil, nil
+	o.phase = phaseNone
+}
+
+// failAll fails what is queued or in the batch: the session has ended.
+func (o *writeSide) failAll() {
+	for i, l := range o.claimed {
+		if l != nil {
+			l.finish(lentFailed)
+		}
+		o.claimed[i] = nil
+	}
+	o.dropBatch()
+	o.queue.take(&o.lent)
+	for l := o.queue.pop(); l != nil; l = o.queue.pop() {
+		w := l.w // l is its owner's once it has failed
+		if l.state.CompareAndSwap(lentQueued, lentFailed) || l.state.CompareAndSwap(lentPromoted, lentFailed) {
+			w.Wake()
+		} else {
+			l.recycle()
+		}
+	}
+	o.owing = nil
+	o.debts.take()
+	o.wakeRooms()
+}
+
+// wakeRooms wakes everyone who waits for room in staging or for rest.
+func (o *writeSide) wakeRooms() {
+	if o.waiting.Load() == 0 {
+		return
+	}
+	o.mu.Lock()
+	for w := o.rooms.pop(); w != nil; w = o.rooms.pop() {
+		o.waiting.Add(-1)
+		w.Wake()
+	}
+	o.mu.Unlock()
+}
+
+// waitRoom puts w into the list that wakeRooms wakes. The caller looks at its
+// condition again after that, and calls leaveRoom when it stops waiting.
+func (o *writeSide) waitRoom(w *waiter) {
+	o.mu.Lock()
+	w.satisfied.Store(false)
+	o.rooms.push(w)
+	o.waiting.Add(1)
+	o.mu.Unlock()
+}
+
+func (o *writeSide) leaveRoom(w *waiter) {
+	o.mu.Lock()
+	if !w.satisfied.Load() {
+		o.rooms.remove(w)
+		o.waiting.Add(-1)
+	}
+	o.mu.Unlock()
+}

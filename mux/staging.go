@@ -1,0 +1,85 @@
+package mux
+
+import (
+	"sync/atomic"
+)
+
+// staging gathers small frames for the next flush, without a lock. There are two
+// buffers: writers fill one while the flusher sends the other.
+//
+// word says where the next frame goes:
+//
+//	bits 0-31  offset: the bytes reserved in the open buffer
+//	bit  32    which of the two is open
+//
+// A writer reserves with a CAS on word, which makes bytes [offset, offset+n) of
+// the open buffer its own; it copies, and commits by adding n to done. The flusher
+// alone seals: it swaps word to the other buffer, empty, and so ends all
+// reservations in the sealed one at a known offset. A sealed buffer may be sent
+// once every reservation in it is committed. The flusher can't wait for that (who
+// copies may be descheduled), so sealing adds sealed-offset to done: whoever brings
+// done to exactly sealed, flusher or writer, came last and has the flusher's role
+// from then on.
+//
+// The two buffers belong to the session until it ends. They never go to a pool: a
+// reservation that comes late must not land in another session's bytes.
+type staging struct {
+	word atomic.Uint64
+	_    [56]byte // writers fight for word; let them not take done's line along
+	done [2]atomic.Int64
+	buf  [2][]byte // stagingSize for frames, then tailSize for the flusher's own
+}
+
+const (
+	stagingSize = 64 << 10
+	// tailSize is the flusher's room behind the sealed frames, for the control
+	// frames of one flush.
+	tailSize = 4 << 10
+
+	openBuffer = 1 << 32
+	sealed     = 1 << 40 // more than done ever holds in frames
+)
+
+func (g *staging) init() {
+	for i := range g.buf {
+		g.buf[i] = make([]byte, stagingSize+tailSize)
+	}
+}
+
+// reserve gives the caller n bytes of the open buffer to fill, and the buffer's
+// index for commit. It reports false where they don't fit before the next seal.
+func (g *staging) reserve(n int) ([]byte, int, bool) {
+	for {
+		w := g.word.Load()
+		off := int(uint32(w))
+		if off+n > stagingSize {
+			return nil, 0, false
+		}
+		// The offset may have come round to the same value since (another seal
+		// or two): the CAS is right all the same, for it reserves what word
+		// says now.
+		if g.word.CompareAndSwap(w, w+uint64(n)) {
+			i := int(w >> 32)
+			return g.buf[i][off : off+n : off+n], i, true
+		}
+	}
+}
+
+// commit ends a reservation of n bytes in buffer i. It reports whether the buffer
+// was sealed and this was the last one out: then the caller is the flusher now.
+func (g *staging) commit(i, n int) bool { return g.done[i].Add(int64(n)) == sealed }
+
+// empty reports whether nothing is reserved.
+func (g *staging) empty() bool { return uint32(g.word.Load()) == 0 }
+
+// swap seals the open buffer and opens the other, which the flusher has sent. It
+// returns the sealed one's index and length. Settle must follow.
+func (g *staging) swap() (i, end int) {
+	i = int(g.word.Load() >> 32) // only the flusher changes it
+	g.done[1-i].Store(0)
+	return i, int(uint32(g.word.Swap(uint64(1-i) << 32)))
+}
+
+// settle reports whether all of the sealed buffer is committed. If not, the
+// flusher's role has passed to the last writer, and the caller has it no more.
+func (g *staging) settle(i, end int) bool { return g.done[i].Add(sealed-int64(end)) == sealed }

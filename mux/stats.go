@@ -1,0 +1,67 @@
+package mux
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Stats is a snapshot of a session's counters. Each is exact by itself; taken
+// together they may be some calls apart.
+type Stats struct {
+	Conns    int // connections that either end has not ended yet
+	Opened   uint64
+	Accepted uint64 // handed to the application
+	Refused  uint64 // opened by the peer and refused here
+	Dropped  uint64 // garbage-collected without Close, and closed for it
+
+	BytesIn, BytesOut uint64 // on the transport, headers included
+	FramesIn          uint64 // headers received
+	Reads, Writes     uint64 // calls on the transport
+	PayloadIn         uint64 // payload bytes received
+	Discarded         uint64 // payload bytes that no connection took
+
+	// Blocked tells how long callers have waited, summed over all of them.
+	Blocked BlockedTimes
+}
+
+// BlockedTimes tells what callers waited for. A call that waits still is counted
+// when its wait ends.
+type BlockedTimes struct {
+	Reading   time.Duration // readers, for the peer to send
+	Flusher   time.Duration // writers, for their turn on the transport
+	Transport time.Duration // flushers, in the transport's Write
+	Stalled   time.Duration // the whole session, for an application that does not read
+}
+
+// counters are the session's own. The leader owns those of reading, the flusher
+// those of writing; they are atomic so that Stats may look.
+type counters struct {
+	opened, accepted, refused, dropped atomic.Uint64
+
+	bytesIn, framesIn, reads, payloadIn, discarded atomic.Uint64 // the leader
+	bytesOut, writes                               atomic.Uint64 // the flusher
+
+	reading, flusher, transport, stalled atomic.Int64 // nanoseconds
+}
+
+func (k *counters) snapshot() Stats {
+	return Stats{
+		Opened:    k.opened.Load(),
+		Accepted:  k.accepted.Load(),
+		Refused:   k.refused.Load(),
+		Dropped:   k.dropped.Load(),
+		BytesIn:   k.bytesIn.Load(),
+		BytesOut:  k.bytesOut.Load(),
+		FramesIn:  k.framesIn.Load(),
+		Reads:     k.reads.Load(),
+		Writes:    k.writes.Load(),
+		PayloadIn: k.payloadIn.Load(),
+		Discarded: k.discarded.Load(),
+		Blocked: BlockedTimes{
+			Reading:   time.Duration(k.reading.Load()),
+			Flusher:   time.Duration(k.flusher.Load()),
+			Transport: time.Duration(k.transport.Load()),
+			Stalled:   time.Duration(k.stalled.Load()),
+		},
+	}
+}

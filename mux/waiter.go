@@ -1,0 +1,113 @@
+package mux
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/vtmux/vtmux/internal/park"
+)
+
+// A waiter is one goroutine that waits for something: bytes, a connection to
+// accept, room to write. It is in the list of what it waits for (link), and a
+// reader's also in the read token's list (next, prev).
+type waiter struct {
+	park.Spot
+
+	// satisfied is set, under the lock of the list that link belongs to, by who
+	// takes the waiter from that list because its wait is over.
+	satisfied atomic.Bool
+	// leads is set, under the token's lock, when the waiter is given the token.
+	leads atomic.Bool
+	// roused is set by who wants the waiter to look at more than satisfied.
+	roused atomic.Bool
+
+	// Guarded by the lock of what is waited for.
+	link *waiter
+
+	// Guarded by readToken.mu.
+	next, prev *waiter
+	queued     bool
+
+	// Constant while the waiter is in use.
+	c       *conn // whose deadline counts; nil: none
+	lazy    bool  // waits for no bytes of a connection: see readToken
+	standby bool  // is the session's own lazy waiter
+}
+
+// waiterPool keeps a session's waiters. It belongs to the session because a
+// waiter's channel belongs to the synctest bubble that made it.
+type waiterPool struct{ pool sync.Pool }
+
+// get returns a waiter that is in no list. A stale wake may still be kept in it.
+func (p *waiterPool) get(c *conn) *waiter {
+	w, _ := p.pool.Get().(*waiter)
+	if w == nil {
+		w = new(waiter)
+		w.Init()
+	}
+	w.satisfied.Store(false)
+	w.roused.Store(false)
+	w.c = c
+	return w
+}
+
+// put takes back a waiter that is in no list and does not lead.
+func (p *waiterPool) put(w *waiter) {
+	w.c, w.lazy = nil, false
+	w.Drain()
+	p.pool.Put(w)
+}
+
+// A waitList is a first-in-first-out list of waiters, guarded by its owner's lock.
+type waitList struct{ head, tail *waiter }
+
+func (l *waitList) push(w *waiter) {
+	w.link = nil
+	if l.tail == nil {
+		l.head = w
+	} else {
+		l.tail.link = w
+	}
+	l.tail = w
+}
+
+// pop takes the first waiter and marks its wait as over. The caller wakes it.
+func (l *waitList) pop() *waiter {
+	w := l.head
+	if w == nil {
+		return nil
+	}
+	l.head = w.link
+	if l.head == nil {
+		l.tail = nil
+	}
+	w.link = nil
+	w.satisfied.Store(true)
+	return w
+}
+
+// take takes w out and marks its wait as over.
+func (l *waitList) take(w *waiter) {
+	l.remove(w)
+	w.satisfied.Store(true)
+}
+
+// remove takes w out if it is in.
+func (l *waitList) remove(w *waiter) {
+	var before *waiter
+	for x := l.head; x != nil; before, x = x, x.link {
+		if x != w {
+			continue
+		}
+		if before == nil {
+			l.head = w.link
+		} else {
+			before.link = w.link
+		}
+		if l.tail == w {
+			l.tail = before
+		}
+		w.link = nil
+		return
+	}
+}
