@@ -121,30 +121,31 @@ func (c *conn) await(w *waiter, p []byte) (n int, err error) {
 	s := c.s
 	since := s.now()
 	leads := s.token.enlist(w)
+	enlisted := true
 	for !w.satisfied.Load() {
 		at := c.readDeadline.Load()
-		now := s.now()
-		if at != 0 && now >= at {
+		if c.expired(at) {
 			err = os.ErrDeadlineExceeded
 			break
 		}
-		if leads || w.leads.Load() {
+		switch {
+		case leads || w.leads.Load():
 			n = s.lead(w, c, p)
-			if n > 0 || w.satisfied.Load() {
-				break
-			}
-			leads = s.token.enlist(w)
-			continue
+			leads, enlisted = false, false
+		case !enlisted:
+			leads, enlisted = s.token.enlist(w), true
+		default:
+			w.Park(park.Until(at, s.nowIf(at)))
 		}
-		w.Park(park.Until(at, now))
-		leads = false
 	}
-	s.token.leave(w)
-	c.mu.Lock()
+	if enlisted {
+		s.token.leave(w)
+	}
 	if !w.satisfied.Load() {
+		c.mu.Lock()
 		c.readers.remove(w)
+		c.mu.Unlock()
 	}
-	c.mu.Unlock()
 	c.reading.Add(-1)
 	s.waiters.put(w)
 	s.count.reading.Add(s.now() - since)

@@ -86,6 +86,14 @@ func newSession(transport net.Conn, cfg *Config, accepting bool) (*session, erro
 // now returns the nanoseconds since base. It is monotonic, and never 0.
 func (s *session) now() int64 { return int64(time.Since(s.base)) }
 
+// nowIf is now where there is a deadline to hold it against, and else 0.
+func (s *session) nowIf(deadline int64) int64 {
+	if deadline == 0 {
+		return 0
+	}
+	return s.now()
+}
+
 // instant turns what now counts into a time; 0 into the zero time.
 func (s *session) instant(ns int64) time.Time {
 	if ns == 0 {

@@ -85,13 +85,13 @@ func (s *session) lead(w *waiter, c *conn, p []byte) int {
 // one does.
 func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 	r := &s.in
-	for {
+	if stalled = s.parse(); stalled != nil {
+		return stalled
+	}
+	for !w.satisfied.Load() && !s.dead.Load() {
 		at, roused := s.token.arm(w, c)
-		if w.satisfied.Load() || s.dead.Load() || at != 0 && s.now() >= at || roused && c == nil {
+		if w.satisfied.Load() || at != 0 && s.now() >= at || roused && c == nil {
 			return nil
-		}
-		if stalled = s.parse(); stalled != nil || w.satisfied.Load() {
-			return stalled
 		}
 		err := s.fill()
 		s.count.reads.Add(1)
@@ -110,6 +110,7 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 			r.delivered = 0
 		}
 	}
+	return nil
 }
 
 // readError tells what a transport read's error means for the session.

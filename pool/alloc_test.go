@@ -74,3 +74,25 @@ func TestRareLargeBuffersStayPooled(t *testing.T) {
 		t.Errorf("%v allocations for a large buffer and 999 small ones", got)
 	}
 }
+
+// TestBufferOfOddCapacityStaysPooled gives back what a plain append leaves: a capacity
+// between two classes.
+func TestBufferOfOddCapacityStaysPooled(t *testing.T) {
+	if raceEnabled || Debug {
+		t.Skip("race builds drop what is pooled, debug builds keep accounts")
+	}
+	odd := make([]byte, 0, MinBuffer*3/2)
+	b := GetBuffer()
+	use := func() {
+		b.B = odd
+		b.Release()
+		b = GetBuffer()
+	}
+	for range 150_000 {
+		use()
+	}
+	if got := testing.AllocsPerRun(1000, use); got != 0 {
+		t.Errorf("%v allocations", got)
+	}
+	b.Release()
+}

@@ -37,6 +37,9 @@ func TestAllocs(t *testing.T) {
 func decodeAll(d *VTDecoder, b []byte) (events int) {
 	for len(b) > 0 {
 		h, p, n := d.Next(b)
+		if n == 0 {
+			panic("no progress")
+		}
 		if h != nil || p != nil {
 			events++
 		}

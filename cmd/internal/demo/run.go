@@ -18,7 +18,7 @@ type Run struct {
 	Elapsed    time.Duration
 	P50, P99   time.Duration // of a request, from sending it to having checked its body
 	Transports int           // TCP connections from edge to origin
-	Clients    int           // distinct client addresses that the backend saw
+	Clients    int           // distinct client addresses that the backend saw, one for each connection of a client
 	Mallocs    uint64        // heap objects allocated by the whole process
 }
 
@@ -50,10 +50,12 @@ func run(ctx context.Context, config Config, files []file, start starter) (*Run,
 	return r, errors.Join(err, compareClients(f.addresses, seen, config.Clients), c.stop())
 }
 
-// compareClients reports whether the backend was told exactly the addresses that the clients had.
+// compareClients reports whether the backend was told exactly the addresses that the clients had. There may be more of
+// them than clients: net/http drops a connection, and dials again, where it takes long to learn that its request is
+// written.
 func compareClients(dialled []string, seen map[string]bool, clients int) error {
-	if len(dialled) != clients || len(seen) != clients {
-		return fmt.Errorf("%d clients, %d connections, %d addresses at the backend", clients, len(dialled), len(seen))
+	if len(dialled) < clients || len(seen) != len(dialled) {
+		return fmt.Errorf("%d clients made %d connections, and the backend saw %d addresses", clients, len(dialled), len(seen))
 	}
 	for _, address := range dialled {
 		if !seen[address] {

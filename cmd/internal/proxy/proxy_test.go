@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -24,7 +25,7 @@ type testChain struct {
 	front   string
 	backend *proxyproto.Listener // gives connections with the clients' addresses
 	stop    context.CancelFunc
-	edge    <-chan error // what the edge's Serve returned
+	closed  <-chan error // closed when the edge has stopped accepting
 
 	mu         sync.Mutex
 	transports []net.Conn // accepted by the origin
@@ -81,14 +82,15 @@ func startVT(t *testing.T, c *testChain, grace time.Duration) {
 
 // run starts the edge, and has the end of the test stop both.
 func (c *testChain) run(t *testing.T, cancel context.CancelFunc, origin <-chan error, connect Connector, ctx context.Context, grace time.Duration) {
-	front := listen(t, "127.0.0.1:0")
-	c.front, c.stop = front.Addr().String(), cancel
-	c.edge = serve(t, func() error {
+	closed := make(chan error)
+	front := &closeListener{Listener: listen(t, "127.0.0.1:0"), closed: closed}
+	c.front, c.stop, c.closed = front.Addr().String(), cancel, closed
+	edge := serve(t, func() error {
 		return (&Server{Connect: connect, Grace: grace}).Serve(ctx, front)
 	})
 	t.Cleanup(func() {
 		cancel()
-		receive(t, "the edge to end", c.edge)
+		receive(t, "the edge to end", edge)
 		receive(t, "the origin to end", origin)
 	})
 }
@@ -194,7 +196,7 @@ func TestServeLetsRelaysFinish(t *testing.T) {
 	eachChain(t, func(t *testing.T, c *testChain) {
 		client, backend := c.dial(t)
 		c.stop()
-		awaitRefusal(t, c.front)
+		receive(t, "the edge to stop accepting", c.closed)
 		write(t, client, "still here")
 		client.CloseWrite()
 		readAll(t, backend, "still here")
@@ -222,7 +224,7 @@ func TestClientsShareOneTransport(t *testing.T) {
 	for range 20 {
 		c.dial(t)
 	}
-	if n := len(c.transports); n != 1 {
+	if n := len(c.accepted()); n != 1 {
 		t.Errorf("%d transports for 20 clients, want 1", n)
 	}
 }
@@ -230,13 +232,13 @@ func TestClientsShareOneTransport(t *testing.T) {
 func TestUplinkDialsAgainAfterItsSessionEnded(t *testing.T) {
 	c := newTestChain(t, chainKinds[1], patience)
 	client, _ := c.dial(t)
-	c.transports[0].Close()
+	c.accepted()[0].Close()
 	// The client learns of the end once the edge has.
 	if _, err := client.Read(make([]byte, 1)); err == nil {
 		t.Fatal("the client's connection outlived its transport")
 	}
 	c.dial(t)
-	if n := len(c.transports); n != 2 {
+	if n := len(c.accepted()); n != 2 {
 		t.Errorf("%d transports, want 2", n)
 	}
 }
@@ -259,6 +261,13 @@ func TestIPv6ClientBeforeIPv4Backend(t *testing.T) {
 	}
 }
 
+// accepted gives the transports that the origin has accepted so far.
+func (c *testChain) accepted() []net.Conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.transports)
+}
+
 // A recordingListener keeps the transports for a test to break.
 type recordingListener struct {
 	net.Listener
@@ -273,6 +282,19 @@ func (l recordingListener) Accept() (net.Conn, error) {
 		l.chain.mu.Unlock()
 	}
 	return c, err
+}
+
+// A closeListener tells when it is first closed.
+type closeListener struct {
+	net.Listener
+	once   sync.Once
+	closed chan<- error
+}
+
+func (l *closeListener) Close() error {
+	err := l.Listener.Close()
+	l.once.Do(func() { close(l.closed) })
+	return err
 }
 
 func listen(t *testing.T, address string) net.Listener {
@@ -304,19 +326,6 @@ func receive(t *testing.T, what string, c <-chan error) error {
 		t.Fatalf("waited %v for %s", patience, what)
 		return nil
 	}
-}
-
-// awaitRefusal returns when the listener at an address has been closed.
-func awaitRefusal(t *testing.T, address string) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		c, err := net.Dial("tcp", address)
-		if err != nil {
-			return
-		}
-		c.Close()
-	}
-	t.Fatal("the edge goes on accepting")
 }
 
 func write(t *testing.T, c net.Conn, s string) {

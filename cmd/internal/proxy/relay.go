@@ -22,8 +22,9 @@ type Conn interface {
 	CloseWrite() error
 }
 
-// codeAborted tells the peer of a logical connection that the TCP connection behind it broke.
-const codeAborted mux.Code = 1
+// codeAborted tells the peer of a logical connection that the TCP connection behind it broke. Codes below 256 are the
+// multiplexer's own.
+const codeAborted mux.Code = 256
 
 // Relay copies between a and b until both directions have ended, and closes both.
 //

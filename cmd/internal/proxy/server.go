@@ -36,6 +36,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
+		time.AfterFunc(s.Grace, abortRelays)
 		s.stopAccepting(l)
 	})
 
@@ -43,16 +44,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	err := s.accept(l, func(c Conn) {
 		wg.Go(func() { s.serve(relays, c) })
 	})
-	if stop() {
-		wg.Wait()
-		l.Close()
-		return err
+	if ctx.Err() != nil {
+		err = nil
 	}
-	defer time.AfterFunc(s.Grace, abortRelays).Stop()
 	wg.Wait()
-	<-stopped
+	if !stop() {
+		<-stopped
+	}
 	l.Close()
-	return nil
+	return err
 }
 
 // stopAccepting ends l's Accept. A multiplexer's listener is drained, since closing it would close its connections.

@@ -1,0 +1,284 @@
+package mux
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"runtime/debug"
+	"testing"
+	"time"
+
+	"github.com/vtmux/vtmux/pool"
+	"github.com/vtmux/vtmux/wire"
+)
+
+// exactAllocs skips a test whose gate holds in ordinary builds alone.
+func exactAllocs(t *testing.T) {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("NOT CHECKED: allocations, because a race build drops what is pooled")
+	}
+	if pool.Debug {
+		t.Skip("NOT CHECKED: allocations, because a debug build keeps accounts")
+	}
+}
+
+// wantAllocs fails the test unless a steady state is reached in which f, which does
+// ops operations, makes at most limit allocations for each. All that the process
+// allocates meanwhile counts, the other end's too.
+//
+// The first rounds fill the pools. A later round may still allocate now and then,
+// when more buffers are under way at once than ever before, or when the goroutine
+// has moved to a processor whose pool is empty. So the best round counts.
+func wantAllocs(t *testing.T, what string, limit float64, ops int, f func()) {
+	t.Helper()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection would empty the pools
+	const rounds = 12
+	best := -1.0
+	for i := range rounds {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		f()
+		runtime.ReadMemStats(&after)
+		per := float64(after.Mallocs-before.Mallocs) / float64(ops)
+		if i > 0 && (best < 0 || per < best) {
+			best = per
+		}
+		if best >= 0 && best <= limit {
+			break
+		}
+	}
+	t.Logf("%s: %.4f allocations", what, best)
+	// Less than one in a hundred operations is what the test itself and the runtime need.
+	if best > limit+0.01 {
+		t.Errorf("%s: %.4f allocations, want at most %v", what, best, limit)
+	}
+}
+
+var allocSizes = []int{100, 4 << 10, 64 << 10}
+
+func TestPingPongAllocatesNothing(t *testing.T) {
+	exactAllocs(t)
+	for _, size := range allocSizes {
+		for _, deadlines := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d B, deadlines %v", size, deadlines), func(t *testing.T) {
+				x, y := conns(t, overTCP)
+				const ops = 1000
+				go echo(y, size, deadlines)
+				p := make([]byte, size)
+				wantAllocs(t, "Write, Read and answer", 0, ops, func() {
+					for range ops {
+						if deadlines {
+							x.SetReadDeadline(time.Now().Add(time.Minute))
+							x.SetWriteDeadline(time.Now().Add(time.Minute))
+						}
+						if _, err := x.Write(p); err != nil {
+							t.Fatal(err)
+						}
+						if _, err := io.ReadFull(x, p); err != nil {
+							t.Fatal(err)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// echo sends back messages of the given size. With deadlines it moves them forward
+// before each call, as proxies do.
+func echo(c *Conn, size int, deadlines bool) {
+	p := make([]byte, size)
+	for {
+		if deadlines {
+			c.SetReadDeadline(time.Now().Add(time.Minute))
+		}
+		if _, err := io.ReadFull(c, p); err != nil {
+			return
+		}
+		if deadlines {
+			c.SetWriteDeadline(time.Now().Add(time.Minute))
+		}
+		if _, err := c.Write(p); err != nil {
+			return
+		}
+	}
+}
+
+func TestOneWayStreamAllocatesNothing(t *testing.T) {
+	exactAllocs(t)
+	for _, size := range allocSizes {
+		t.Run(fmt.Sprintf("%d B", size), func(t *testing.T) {
+			x, y := conns(t, overTCP)
+			ops := max(2000, 4<<20/size)
+			got := make(chan error, 1)
+			next := make(chan struct{})
+			go sink(y, size, size*ops, next, got)
+			t.Cleanup(func() { close(next) })
+			p := make([]byte, size)
+			wantAllocs(t, "Write and Read", 0, ops, func() {
+				next <- struct{}{}
+				for range ops {
+					if _, err := x.Write(p); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := <-got; err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+// sink reads n bytes, size at a time, for each message from next.
+func sink(c *Conn, size, n int, next <-chan struct{}, got chan<- error) {
+	p := make([]byte, size)
+	for range next {
+		var err error
+		for left := n; left > 0 && err == nil; {
+			var m int
+			m, err = c.Read(p[:min(left, size)])
+			left -= m
+		}
+		got <- err
+	}
+}
+
+func TestWriteBuffersAllocatesNothing(t *testing.T) {
+	exactAllocs(t)
+	x, y := conns(t, overTCP)
+	const ops = 1000
+	parts := [][]byte{make([]byte, 100), make([]byte, 4<<10), make([]byte, 64<<10)}
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
+	got := make(chan error, 1)
+	next := make(chan struct{})
+	go sink(y, size, size*ops, next, got)
+	t.Cleanup(func() { close(next) })
+	backing := make([][]byte, len(parts))
+	v := new(net.Buffers)
+	wantAllocs(t, "WriteBuffers and Read", 0, ops, func() {
+		next <- struct{}{}
+		for range ops {
+			copy(backing, parts)
+			*v = backing
+			if _, err := x.WriteBuffers(v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := <-got; err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestSetDeadlineAllocatesNothing(t *testing.T) {
+	exactAllocs(t)
+	const ops = 10000
+	set := func(t *testing.T, x *Conn) {
+		at := time.Now().Add(time.Hour)
+		wantAllocs(t, "SetReadDeadline", 0, ops, func() {
+			for range ops {
+				x.SetReadDeadline(at)
+			}
+		})
+		wantAllocs(t, "SetWriteDeadline", 0, ops, func() {
+			for range ops {
+				x.SetWriteDeadline(at)
+			}
+		})
+	}
+	t.Run("idle", func(t *testing.T) {
+		x, _ := conns(t, overTCP)
+		set(t, x)
+	})
+	t.Run("while a Read is blocked", func(t *testing.T) {
+		x, _ := conns(t, overTCP)
+		blocked := async(func() error { _, err := x.Read(make([]byte, 1)); return err })
+		waitBlocked(t, "(*conn).await", 1)
+		set(t, x)
+		x.Close()
+		wantErr(t, "Read", wait(t, "Read", blocked), net.ErrClosed)
+	})
+}
+
+// The two tests below have a peer that only plays frames, so that what is counted
+// belongs to one side.
+
+func TestOpenAndCloseAllocateAtMostThree(t *testing.T) {
+	exactAllocs(t)
+	a, b := tcpPair(t)
+	p, err := NewPipe(a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ops = 1000
+	peer := async(func() error {
+		// What came is the open and the end of a connection; one of them ends it here too.
+		frame := make([]byte, 2*wire.VTHeaderLen)
+		for {
+			if _, err := io.ReadFull(b, frame); err != nil {
+				return err
+			}
+			if _, err := b.Write(frame[:wire.VTHeaderLen]); err != nil {
+				return err
+			}
+		}
+	})
+	ctx := bounded(t)
+	i := 0
+	wantAllocs(t, "Open and Close", 3, ops, func() {
+		for range ops {
+			x, err := p.Open(ctx, testAddr(i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			x.Close()
+			i++
+			for p.Stats().Conns > 16 {
+				runtime.Gosched()
+			}
+		}
+	})
+	p.Close()
+	wait(t, "peer", peer)
+	b.Close()
+}
+
+func TestAcceptAndCloseAllocateAtMostThree(t *testing.T) {
+	exactAllocs(t)
+	a, b := tcpPair(t)
+	l, err := NewListener(b, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ops = 1000
+	frame := make([]byte, wire.VTHeaderLen)
+	i := 0
+	wantAllocs(t, "Accept and Close", 3, ops, func() {
+		for range ops {
+			wire.PutVTHeader(frame, testAddr(i), 0)
+			i++
+			if _, err := a.Write(frame); err != nil {
+				t.Fatal(err)
+			}
+			y, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			y.Close()
+			if _, err := io.ReadFull(a, frame); err != nil { // the end of y
+				t.Fatal(err)
+			}
+			if _, err := a.Write(frame); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	l.Close()
+	a.Close()
+}

@@ -1,0 +1,121 @@
+package mux
+
+import (
+	"bytes"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/vtmux/vtmux/pool"
+)
+
+// TestIdleConnectionsCostLittle holds 10,000 connections over one session, both
+// ends in this process, before they have carried anything and after.
+func TestIdleConnectionsCostLittle(t *testing.T) {
+	const (
+		n             = 10_000
+		maxBytes      = 400 // a connection and side
+		maxGoroutines = 2   // a session
+	)
+	p, l := sessionPair(t, overTCP)
+	xs, ys := make([]*Conn, 0, n), make([]*Conn, 0, n)
+	warm, _ := connPair(t, p, l, n) // what a session makes once is not a connection's
+	before := memory()
+
+	ctx := bounded(t)
+	accepted := async(func() error {
+		for range n {
+			y, err := l.AcceptConn(ctx)
+			if err != nil {
+				return err
+			}
+			ys = append(ys, y)
+		}
+		return nil
+	})
+	for i := range n {
+		x, err := p.Open(ctx, testAddr(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		xs = append(xs, x)
+	}
+	wantErr(t, "AcceptConn", wait(t, "AcceptConn", accepted), nil)
+
+	check := func(when string) {
+		t.Helper()
+		got := float64(memory()-before) / (2 * n)
+		t.Logf("%s: %.0f bytes a connection and side", when, got)
+		switch {
+		case raceEnabled || pool.Debug:
+			t.Log("NOT CHECKED: bytes, because a race or debug build needs more")
+		case got > maxBytes:
+			t.Errorf("%s: %.0f bytes a connection and side, want at most %d", when, got, maxBytes)
+		}
+		own := ownGoroutines()
+		t.Logf("%s: %d goroutines for two sessions", when, len(own))
+		if len(own) > 2*maxGoroutines {
+			t.Errorf("%s: %d goroutines for two sessions, want at most %d:\n\n%s",
+				when, len(own), 2*maxGoroutines, strings.Join(own, "\n\n"))
+		}
+	}
+	check("unused")
+	for i := range n {
+		exchange(t, xs[i], ys[i])
+	}
+	check("used")
+	runtime.KeepAlive(warm)
+	for i := range n {
+		xs[i].Close()
+		ys[i].Close()
+	}
+	waitUntil(t, "all connections ended", func() bool { return p.Stats().Conns == 1 && l.Stats().Conns == 1 })
+}
+
+// exchange sends a message and its answer.
+func exchange(t *testing.T, x, y *Conn) {
+	t.Helper()
+	var buf [64]byte
+	for _, c := range [][2]*Conn{{x, y}, {y, x}} {
+		if _, err := c[0].Write(buf[:]); err != nil {
+			t.Fatal(err)
+		}
+		for n := 0; n < len(buf); {
+			m, err := c[1].Read(buf[n:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += m
+		}
+	}
+}
+
+// memory returns the bytes of heap and stacks that are in use.
+func memory() int64 {
+	for range 4 { // pools are emptied by the second, and objects with a cleanup by a later one
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}
+
+// ownGoroutines returns the stacks of the goroutines that the package has started:
+// those in this package without a test's function on the stack.
+func ownGoroutines() (own []string) {
+	buf := make([]byte, 1<<20)
+	for {
+		n := runtime.Stack(buf, true)
+		if n < len(buf) {
+			buf = buf[:n]
+			break
+		}
+		buf = make([]byte, 2*len(buf))
+	}
+	for stack := range bytes.SplitSeq(buf, []byte("\n\n")) {
+		if bytes.Contains(stack, []byte("/mux.(*")) && !bytes.Contains(stack, []byte("_test.go:")) {
+			own = append(own, string(stack))
+		}
+	}
+	return own
+}
