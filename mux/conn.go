@@ -110,7 +110,8 @@ type conn struct {
 	flags  atomic.Uint32 // set under mu
 	streak atomic.Uint32 // small writes since the last read
 
-	reading atomic.Int32 // Reads that may wait
+	reading  atomic.Int32  // Reads that may wait
+	expected atomic.Uint32 // the round in which the session expects c to write; 0: none
 
 	// Nanoseconds on the session's clock; 0: none. A setter stores, then looks
 	// whether somebody waits; a waiter publishes that it waits, then loads.
@@ -135,6 +136,15 @@ func (c *conn) isClosed() bool { return c.flags.Load()&flagClosed != 0 }
 
 // discards reports whether what comes for c is thrown away.
 func (c *conn) discards() bool { return c.flags.Load()&flagReadShut != 0 }
+
+// cameForward tells the session that c has published, or that its reader waits
+// again: nothing more is to be expected of it.
+func (c *conn) cameForward() {
+	if r := c.expected.Load(); r != 0 {
+		c.expected.Store(0)
+		c.s.expect.done(r)
+	}
+}
 
 // hasRoom reports whether c can take more.
 func (c *conn) hasRoom() bool {

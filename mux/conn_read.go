@@ -120,6 +120,7 @@ func (c *conn) beginWaitLocked() *waiter {
 func (c *conn) await(w *waiter, p []byte) (n int, err error) {
 	s := c.s
 	since := s.now()
+	c.cameForward()
 	leads := s.token.enlist(w)
 	enlisted := true
 	for !w.satisfied.Load() {

@@ -10,9 +10,7 @@ package mux
 // last is what staging.commit said. streak: c has written much in a row, so that
 // one flush should carry more.
 func (s *session) flush(c *conn, last, streak bool) {
-	if s.expect.Load() > 0 {
-		s.expect.Add(-1)
-	}
+	c.cameForward()
 	if !last && !s.out.claim() {
 		return
 	}

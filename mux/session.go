@@ -37,10 +37,7 @@ type session struct {
 	idle    *waiter // the standby's
 	count   counters
 
-	// expect is how many writers are about to publish: the readers that the last
-	// read woke, less those that have written since. A flusher lets them run
-	// first. It is a hint and may be wrong either way.
-	expect atomic.Int32
+	expect expectation
 
 	draining atomic.Bool   // Shutdown has begun
 	done     chan struct{} // closed when the session has ended
@@ -78,6 +75,7 @@ func newSession(transport net.Conn, cfg *Config, accepting bool) (*session, erro
 	s.lending = s.t.Resumable() && s.t.Vectored()
 	s.token = readToken{t: s.t, now: s.now, at: s.instant, permanent: !s.t.Deadlines()}
 	s.table.init()
+	s.expect.init()
 	s.out.init(s)
 	s.start()
 	return s, nil

@@ -102,8 +102,7 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 			s.end(s.readError(err))
 			return nil
 		}
-		if woken := r.delivered; woken > 0 {
-			s.expect.Store(int32(woken))
+		if r.delivered > 0 {
 			if w.lazy && !s.token.permanent {
 				return nil
 			}
@@ -250,6 +249,7 @@ func (s *session) deliver(c *conn, p []byte) bool {
 	if w != nil && w != r.leader {
 		r.delivered++
 		r.to = c
+		c.expected.Store(s.expect.add())
 		w.Wake()
 	}
 	return true

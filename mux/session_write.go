@@ -17,8 +17,9 @@ const (
 	flushQuantum = 256 << 10
 	// fairRounds is how many flushes a writer does for others after its own.
 	fairRounds = 8
-	// maxYields is how often a flusher lets expected writers run before it seals.
-	maxYields = 2
+	// maxVainYields is how often a flusher yields without an expected writer
+	// having published, before it gives up on the rest.
+	maxVainYields = 16
 )
 
 // The flusher's role.
@@ -169,12 +170,7 @@ func (o *writeSide) pending() bool {
 // what a connection published first goes first, whatever way it took.
 func (o *writeSide) collect() bool {
 	o.role.Store(flushBusy) // what is published from here on makes it dirty again
-	if e := &o.s.expect; e.Load() > 0 {
-		for i := 0; i < maxYields && e.Load() > 0; i++ {
-			runtime.Gosched()
-		}
-		e.Store(0)
-	}
+	o.letExpectedPublish()
 	if o.owing == nil {
 		o.owing = o.debts.take()
 	}
@@ -190,6 +186,26 @@ func (o *writeSide) collect() bool {
 	o.phase = phaseSealed
 	o.wakeRooms()
 	return o.stg.settle(o.sealed, o.end) // false: o is another's now
+}
+
+// letExpectedPublish lets the writers run that are about to publish: the readers
+// that the last read woke. It goes by evidence, never by a timer: it ends when all
+// of them have, or when yielding brought none of them forward.
+func (o *writeSide) letExpectedPublish() {
+	e := &o.s.expect
+	left := e.left()
+	if left == 0 {
+		return
+	}
+	for vain := 0; left > 0 && vain < maxVainYields; {
+		runtime.Gosched()
+		if now := e.left(); now < left {
+			left, vain = now, 0
+		} else {
+			vain++
+		}
+	}
+	e.giveUp()
 }
 
 // build makes the batch from the sealed buffer, the debts and the lent payloads.

@@ -17,6 +17,7 @@ import (
 type session interface {
 	Open(context.Context, addr.SocketAddr) (*mux.Conn, error)
 	Stats() mux.Stats
+	Done() <-chan struct{}
 	Err() error
 	Shutdown(context.Context) error
 	Close() error
@@ -202,21 +203,38 @@ func (e *end) wantFinished(ctx context.Context, n, size int, acceptor Order) err
 	return errors.Join(append(errs, err)...)
 }
 
-// wantOver checks that the Go end has forgotten all connections, shuts the session down, and checks that the peer, if it is a
-// listener, sees the transport end between two frames.
+// wantOver checks that the Go end has forgotten all connections, and that the session ends in good order. A listener hears of it when
+// the Go end shuts down, and sees the transport end between two frames. A pipe without connections reads nothing, so there it is
+// the peer that leaves.
 func (e *end) wantOver(ctx context.Context, peer Role) error {
 	if n := e.Stats().Conns; n != 0 {
 		return fmt.Errorf("%d connections are left", n)
 	}
+	if peer == Pipe {
+		return e.wantEOF(ctx)
+	}
 	if err := e.Shutdown(ctx); err != nil {
 		return fmt.Errorf("shutdown: %w", err)
-	}
-	if peer == Pipe {
-		return nil // nobody polls a pipe without connections
 	}
 	text, err := e.peer.TransportError(ctx)
 	if err == nil && text != "eof on header read" {
 		err = fmt.Errorf("the Rust end saw the transport end with %q", text)
 	}
 	return err
+}
+
+// wantEOF ends the peer, and checks that the session notices, and takes it for a clean end.
+func (e *end) wantEOF(ctx context.Context) error {
+	if err := e.peer.Close(); err != nil {
+		return err
+	}
+	select {
+	case <-e.Done():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := e.Err(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("the session ended with %v, want %v", err, io.EOF)
+	}
+	return nil
 }

@@ -176,8 +176,9 @@ func TestGoPipeRefusesOpens(t *testing.T) {
 
 // Small writes come in small frames: thousands in each of vt-muxer's reads, whose edges cut their headers everywhere.
 func TestSmallWrites(t *testing.T) {
-	const size, conns = 100_000, 8
+	const frames, conns = 10_000, 8
 	for _, n := range []int{1, 7, 100, 1000} {
+		size := frames * n
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			theirs, ours := Say(Duplex, size), say(Duplex, size)
@@ -202,47 +203,24 @@ func TestSmallWrites(t *testing.T) {
 	}
 }
 
-// A peer that exits between connections ends the session cleanly; in the middle of one, it never looks like its clean end.
+// A connection that is cut off never looks like one that has ended.
 func TestRustExits(t *testing.T) {
-	t.Run("idle", func(t *testing.T) {
-		e := newEnd(t, ipv4, Listener, Setup{Role: Pipe})
-		e.bounded(t, caseLimit, func(ctx context.Context) error {
-			if err := e.peer.Open(logical(ipv4.rustAddrs, 0), Say(Duplex, 1)); err != nil {
-				return err
-			}
-			if err := e.acceptOne(ctx, 0, say(Duplex, 1), Duplex); err != nil {
-				return err
-			}
-			if err := e.wantFinished(ctx, 1, 1, Duplex); err != nil {
-				return err
-			}
-			if err := e.peer.Close(); err != nil {
-				return err
-			}
-			if _, err := e.listener.AcceptConn(ctx); !errors.Is(err, io.EOF) {
-				return fmt.Errorf("accept: %v, want %v", err, io.EOF)
-			}
-			return nil
-		})
-	})
-	t.Run("talking", func(t *testing.T) {
-		e := newEnd(t, ipv4, Listener, Setup{Role: Pipe})
-		e.bounded(t, caseLimit, func(ctx context.Context) error {
-			if err := e.peer.Open(logical(ipv4.rustAddrs, 0), Say(ReadFirst, 1)); err != nil {
-				return err
-			}
-			conn, err := e.listener.AcceptConn(ctx)
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			if err := e.peer.Close(); err != nil {
-				return err
-			}
-			if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.ErrUnexpectedEOF) {
-				return fmt.Errorf("read: %v, want %v", err, io.ErrUnexpectedEOF)
-			}
-			return nil
-		})
+	e := newEnd(t, ipv4, Listener, Setup{Role: Pipe})
+	e.bounded(t, caseLimit, func(ctx context.Context) error {
+		if err := e.peer.Open(logical(ipv4.rustAddrs, 0), Say(ReadFirst, 1)); err != nil {
+			return err
+		}
+		conn, err := e.listener.AcceptConn(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if err := e.peer.Close(); err != nil {
+			return err
+		}
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("read: %v, want %v", err, io.ErrUnexpectedEOF)
+		}
+		return nil
 	})
 }

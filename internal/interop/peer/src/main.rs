@@ -10,7 +10,6 @@ use std::future::poll_fn;
 use std::io::{self, BufRead};
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::rc::Rc;
 use std::task::Poll;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -59,12 +58,15 @@ async fn serve(
     commands: UnboundedReceiver<Command>,
 ) -> io::Result<()> {
     let stream = establish(setup.transport).await?;
+    // vt-muxer leaves this to its user, and else waits 40 ms for an acknowledgement at every turn.
+    stream.set_nodelay(true)?;
     let spawner = Spawner::new(setup.driver);
+    // A pipe never takes pokes, but must keep their channel open: the command loop ends with it.
     let (pokes, poked) = unbounded_channel();
     let pipe = match setup.role {
         Role::Pipe => MuxPipe::new(stream),
         Role::Listener => {
-            let listener = Rc::new(MuxListener::new(stream));
+            let listener = MuxListener::new(stream);
             let pipe = listener.pipe().clone();
             let script = setup
                 .accept
@@ -102,6 +104,7 @@ async fn establish(transport: Transport) -> io::Result<TcpStream> {
     }
 }
 
+/// Obeys until accept has failed, and then lets go of the transport, as a program would.
 async fn command(
     mut commands: UnboundedReceiver<Command>,
     pipe: MuxPipe,
@@ -109,13 +112,18 @@ async fn command(
     spawner: Spawner,
     ledger: Ledger,
 ) {
-    while let Some(command) = commands.recv().await {
+    loop {
+        let command = tokio::select! {
+            command = commands.recv() => command,
+            () = pokes.closed() => return,
+        };
         match command {
-            Command::Open { addr, script } => {
+            Some(Command::Open { addr, script }) => {
                 spawner.spawn(open(pipe.clone(), addr, script, ledger.clone()));
             }
-            Command::Poke => drop(pokes.send(())),
-            Command::State => unreachable!("answered by the stdin thread"),
+            Some(Command::Poke) => drop(pokes.send(())),
+            Some(Command::State) => unreachable!("answered by the stdin thread"),
+            None => return,
         }
     }
 }
@@ -133,7 +141,7 @@ async fn open(pipe: MuxPipe, addr: SocketAddr, script: Script, ledger: Ledger) {
 
 /// Accepts until the transport fails.
 async fn accept(
-    listener: Rc<MuxListener>,
+    listener: MuxListener,
     script: Script,
     mut poked: UnboundedReceiver<()>,
     spawner: Spawner,
