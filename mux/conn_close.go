@@ -1,7 +1,6 @@
 package mux
 
 import (
-	"io"
 	"net"
 	"runtime"
 	"syscall"
@@ -29,7 +28,7 @@ func (h *Conn) CloseWrite() error {
 }
 
 // CloseRead gives up reading: what was received, and what comes, is discarded, and
-// Read returns io.EOF. With the vt-muxer protocol the peer is not told, and its
+// Read returns net.ErrClosed. With the vt-muxer protocol the peer is not told, and its
 // Writes go on into the void.
 func (h *Conn) CloseRead() error {
 	err := h.c.closeRead()
@@ -124,7 +123,7 @@ func (c *conn) closeRead() error {
 		return net.ErrClosed
 	}
 	if c.flags.Load()&flagReadOver == 0 {
-		c.readErr = io.EOF
+		c.readErr = net.ErrClosed
 	}
 	c.flags.Or(flagReadShut | flagReadOver)
 	unread := c.in.takeAll()

@@ -63,22 +63,12 @@ func (c *conn) read(p []byte) (int, error) {
 // readableLocked returns why nothing may be read now, whatever has been received.
 func (c *conn) readableLocked() error {
 	switch f := c.flags.Load(); {
-	case f&flagClosed != 0:
-		return net.ErrClosed
 	case f&flagReadShut != 0:
-		return c.shutReadErr()
+		return c.readErr
 	case c.expired(c.readDeadline.Load()):
 		return os.ErrDeadlineExceeded
 	}
 	return nil
-}
-
-// shutReadErr is what Read returns after CloseRead or Reset.
-func (c *conn) shutReadErr() error {
-	if c.readErr != nil {
-		return c.readErr
-	}
-	return io.EOF
 }
 
 func (c *conn) expired(at int64) bool { return at != 0 && c.s.now() >= at }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/vtmux/vtmux/internal/park"
+	"github.com/vtmux/vtmux/internal/xport"
 	"github.com/vtmux/vtmux/pool"
 	"github.com/vtmux/vtmux/wire"
 )
@@ -349,15 +350,26 @@ func (c *conn) writeBuffers(v *net.Buffers) (total int64, err error) {
 const readFromMax = wire.VTMaxPayload
 
 func (c *conn) readFrom(r io.Reader) (total int64, err error) {
+	var slab *pool.Slab
+	get := func() []byte {
+		slab = pool.GetSlab(readFromMax)
+		return slab.Bytes()[:readFromMax]
+	}
+	put := func() {
+		slab.Release()
+		slab = nil
+	}
+	src := xport.NewSource(r)
 	for {
-		slab := pool.GetSlab(readFromMax)
-		n, rerr := r.Read(slab.Bytes()[:readFromMax])
+		n, rerr := src.Read(get, put)
 		if n > 0 {
 			var m int
 			m, err = c.write(slab.Bytes()[:n])
 			total += int64(m)
 		}
-		slab.Release()
+		if slab != nil {
+			put()
+		}
 		switch {
 		case err != nil:
 			return total, err

@@ -54,7 +54,7 @@ func (l *Listener) AcceptPending(ctx context.Context) (*PendingConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &PendingConn{c}, nil
+	return &PendingConn{newConn(c)}, nil
 }
 
 // Addr returns the transport's local address.
@@ -87,27 +87,28 @@ func (l *Listener) Ping(ctx context.Context) (time.Duration, error) { return l.s
 func (l *Listener) Stats() Stats { return l.s.stats() }
 
 // A PendingConn is a connection that the peer has opened and that is neither
-// accepted nor rejected yet. One of the two must be called, once.
-type PendingConn struct{ c *conn }
+// accepted nor rejected yet. One that is dropped without either is closed as a Conn
+// is.
+type PendingConn struct{ h *Conn }
 
 // Addr returns the address that the connection bears.
-func (p *PendingConn) Addr() addr.SocketAddr { return p.c.addr }
+func (p *PendingConn) Addr() addr.SocketAddr { return p.h.Addr() }
 
 // Metadata returns what the opener sent along. The vt-muxer protocol can't carry
 // any, so there it is empty.
 func (p *PendingConn) Metadata() []byte { return nil }
 
-// Accept returns the connection.
+// Accept returns the connection, the same one each time; net.ErrClosed after Reject.
 func (p *PendingConn) Accept() (*Conn, error) {
-	if p.c.isClosed() {
+	if p.h.c.isClosed() {
 		return nil, net.ErrClosed
 	}
-	return newConn(p.c), nil
+	return p.h, nil
 }
 
 // Reject refuses the connection. The opener is told code and reason where the
 // protocol can; a vt-muxer peer reads io.EOF.
 func (p *PendingConn) Reject(code Code, reason string) error {
-	p.c.s.refuse(p.c)
-	return nil
+	p.h.c.s.count.refused.Add(1)
+	return p.h.Close()
 }

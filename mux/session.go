@@ -3,6 +3,7 @@ package mux
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -58,6 +59,9 @@ type session struct {
 func newSession(transport net.Conn, cfg *Config, accepting bool) (*session, error) {
 	if transport == nil {
 		return nil, errors.New("mux: transport is nil")
+	}
+	if !xport.IsStream(transport) {
+		return nil, fmt.Errorf("mux: transport %T over %s is not a byte stream", transport, transport.LocalAddr().Network())
 	}
 	c, err := cfg.withDefaults()
 	if err != nil {

@@ -176,7 +176,7 @@ func TestGoPipeRefusesOpens(t *testing.T) {
 
 // Small writes come in small frames: thousands in each of vt-muxer's reads, whose edges cut their headers everywhere.
 func TestSmallWrites(t *testing.T) {
-	const frames, conns = 10_000, 8
+	const frames, conns = 5_000, 8
 	for _, n := range []int{1, 7, 100, 1000} {
 		size := frames * n
 		t.Run(fmt.Sprint(n), func(t *testing.T) {

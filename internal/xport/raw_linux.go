@@ -93,3 +93,40 @@ func rtt(raw syscall.RawConn) (d time.Duration, ok bool) {
 	})
 	return d, ok
 }
+
+// rawSource reads into a buffer that it takes when there is something to read.
+type rawSource struct {
+	fn  func(fd uintptr) bool
+	get func() []byte
+	put func()
+	n   int
+	err error
+}
+
+func (s *rawSource) init() { s.fn = s.step }
+
+func (s *rawSource) step(fd uintptr) bool {
+	p := s.get()
+	for {
+		s.n, s.err = unix.Read(int(fd), p)
+		switch s.err {
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			s.put()
+			return false
+		}
+		return true
+	}
+}
+
+func (s *rawSource) read(raw syscall.RawConn, get func() []byte, put func()) (int, error) {
+	s.get, s.put = get, put
+	if err := raw.Read(s.fn); err != nil {
+		return 0, err
+	}
+	if s.err != nil {
+		return 0, os.NewSyscallError("read", s.err)
+	}
+	return eof(s.n, nil)
+}

@@ -29,3 +29,11 @@ func (*rawWriter) try(syscall.RawConn, []byte) (int, error) {
 }
 
 func rtt(syscall.RawConn) (time.Duration, bool) { return 0, false }
+
+type rawSource struct{}
+
+func (*rawSource) init() {}
+
+func (*rawSource) read(syscall.RawConn, func() []byte, func()) (int, error) {
+	panic("BUG: raw read where canReadVec is false")
+}

@@ -31,6 +31,16 @@ type handshaker interface {
 	HandshakeContext(context.Context) error
 }
 
+// IsStream reports whether conn is, as far as can be told, a byte stream, as a
+// transport must be: one that keeps message boundaries would lose bytes.
+func IsStream(conn net.Conn) bool {
+	if _, ok := conn.(net.PacketConn); !ok {
+		return true
+	}
+	local := conn.LocalAddr()
+	return local == nil || local.Network() == "unix"
+}
+
 // New wraps conn and finds out what it can do.
 func New(conn net.Conn) *Transport {
 	t := &Transport{conn: conn, resumable: true}
@@ -39,11 +49,8 @@ func New(conn net.Conn) *Transport {
 		t.vectored = true
 		t.raw, _ = c.SyscallConn()
 	case *net.UnixConn:
-		// Only a byte stream may be cut into frames as the kernel likes.
-		if c.LocalAddr().Network() == "unix" {
-			t.vectored = true
-			t.raw, _ = c.SyscallConn()
-		}
+		t.vectored = true
+		t.raw, _ = c.SyscallConn()
 	case *tls.Conn, handshaker:
 		// A TLS write that timed out has left half a record behind.
 		t.resumable = false

@@ -12,7 +12,18 @@ type Profiles struct {
 	CPU, Mem string
 }
 
-// start begins the profiles of one process. stop writes them.
+// For gives profiles whose files have a name after the prefix.
+func (p Profiles) For(name string) Profiles {
+	if p.CPU != "" {
+		p.CPU += "-" + name
+	}
+	if p.Mem != "" {
+		p.Mem += "-" + name
+	}
+	return p
+}
+
+// start begins the profiles of one process. stop ends and writes them.
 func (p Profiles) start(side string) (stop func() error, err error) {
 	var cpu *os.File
 	if p.CPU != "" {

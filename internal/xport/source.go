@@ -1,0 +1,39 @@
+package xport
+
+import (
+	"io"
+	"net"
+	"syscall"
+)
+
+// A Source reads from r for ReadFrom. Where r is a TCP or Unix socket, it takes a
+// buffer only when there is something to read, so that ten thousand proxied
+// connections that are idle hold none.
+type Source struct {
+	r   io.Reader
+	raw syscall.RawConn
+	rawSource
+}
+
+// NewSource returns a Source that reads from r.
+func NewSource(r io.Reader) *Source {
+	s := &Source{r: r}
+	switch c := r.(type) {
+	case *net.TCPConn:
+		s.raw, _ = c.SyscallConn()
+	case *net.UnixConn:
+		s.raw, _ = c.SyscallConn()
+	}
+	s.rawSource.init()
+	return s
+}
+
+// Read waits until there is something to read, calls get for a buffer, and reads
+// into it once. It may call get and then put for a buffer that it did not use; the
+// last buffer that it got is the caller's to put.
+func (s *Source) Read(get func() []byte, put func()) (int, error) {
+	if s.raw == nil || !canReadVec {
+		return s.r.Read(get())
+	}
+	return s.read(s.raw, get, put)
+}
