@@ -47,10 +47,10 @@ func (s *session) offer(c *conn) {
 // vt-muxer end ignores such an open, which leaves the opener waiting for ever.
 func (s *session) refuse(c *conn) {
 	s.count.refused.Add(1)
-	c.close(net.ErrClosed, net.ErrClosed, flagClosed)
+	c.close(net.ErrClosed, net.ErrClosed)
 }
 
-// next takes the oldest connection, or nil.
+// nextLocked takes the oldest connection, or nil.
 func (q *acceptQueue) nextLocked() *conn {
 	c := q.head
 	if c == nil {
@@ -64,12 +64,16 @@ func (q *acceptQueue) nextLocked() *conn {
 	return c
 }
 
-// closeAll ends every wait and refuses what is queued.
-func (q *acceptQueue) closeAll(s *session) {
+// close ends every wait. What is queued is refused, or else can still be accepted:
+// a peer that opens, sends, ends and goes must not be lost.
+func (q *acceptQueue) close(s *session, refuse bool) {
 	q.mu.Lock()
 	q.closed = true
-	head := q.head
-	q.head, q.tail, q.n = nil, nil, 0
+	var head *conn
+	if refuse {
+		head = q.head
+		q.head, q.tail, q.n = nil, nil, 0
+	}
 	for w := q.waiters.pop(); w != nil; w = q.waiters.pop() {
 		s.token.rouse(w)
 	}
@@ -113,6 +117,9 @@ func (s *session) acceptErr() error {
 	if err := s.err(); err != nil {
 		return err
 	}
+	if s.closing.Load() {
+		return net.ErrClosed
+	}
 	return ErrDraining
 }
 
@@ -134,7 +141,7 @@ func (s *session) awaitAccept(ctx context.Context, w *waiter) (err error) {
 		}
 		w.Park(0)
 	}
-	s.token.leave(w)
+	s.leave(w)
 	q := &s.accept
 	q.mu.Lock()
 	switch {

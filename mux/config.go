@@ -40,7 +40,8 @@ type Config struct {
 	MaxConns int
 
 	// AcceptBacklog bounds the connections that the peer has opened and nobody has
-	// accepted yet. One beyond it is refused, and stalls nothing. Default: 1,024.
+	// accepted yet. One beyond it is refused, and stalls nothing. Default: as
+	// MaxConns, since a vt-muxer peer can't tell a refusal from an empty answer.
 	AcceptBacklog int
 
 	// MaxWindow is how many bytes a connection may hold unread. The vt-muxer
@@ -56,7 +57,6 @@ type Config struct {
 
 const (
 	defaultMaxConns         = 1 << 16
-	defaultAcceptBacklog    = 1 << 10
 	defaultMaxWindow        = 16 << 20
 	defaultHandshakeTimeout = 10 * time.Second
 
@@ -85,7 +85,7 @@ func (cfg *Config) withDefaults() (Config, error) {
 		min  int
 	}{
 		{"MaxConns", &c.MaxConns, defaultMaxConns, 1},
-		{"AcceptBacklog", &c.AcceptBacklog, defaultAcceptBacklog, 1},
+		{"AcceptBacklog", &c.AcceptBacklog, max(c.MaxConns, defaultMaxConns), 1},
 		{"MaxWindow", &c.MaxWindow, defaultMaxWindow, minMaxWindow},
 	} {
 		if *f.v == 0 {

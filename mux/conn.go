@@ -16,19 +16,30 @@ import (
 // counted in Stats.Dropped. That may take long; call Close.
 type Conn struct {
 	// c is apart so that the session's table does not keep the Conn reachable.
-	// Every method ends in runtime.KeepAlive: else the cleanup might run while
+	// Every method ends in runtime.KeepAlive: else the finalizer might run while
 	// the method does.
-	c       *conn
-	cleanup runtime.Cleanup
+	c *conn
 }
 
 var _ net.Conn = (*Conn)(nil)
 
 // newConn makes the application's handle of c.
+//
+// It has a finalizer and not a cleanup: runtime.AddCleanup allocates twice, as much
+// as the connection itself, and the reasons to prefer it don't hold here, for a
+// Conn is in no cycle and the finalizer does not keep it.
 func newConn(c *conn) *Conn {
 	h := &Conn{c: c}
-	h.cleanup = runtime.AddCleanup(h, (*conn).drop, c)
+	runtime.SetFinalizer(h, (*Conn).drop)
 	return h
+}
+
+// drop closes a connection that the application lost. It runs in the runtime's
+// finalizer goroutine, which it must not hold up.
+func (h *Conn) drop() {
+	if h.c.close(net.ErrClosed, net.ErrClosed) {
+		h.c.s.count.dropped.Add(1)
+	}
 }
 
 // Addr returns the address that the connection bears.
@@ -157,6 +168,10 @@ func (c *conn) hasRoom() bool {
 func (c *conn) deadline(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
+	}
+	if t == t.Round(0) {
+		// A wall clock time: what counts is how far off it is by now's clock.
+		return max(c.s.now()+int64(time.Until(t)), 1)
 	}
 	return max(int64(t.Sub(c.s.base)), 1)
 }

@@ -12,8 +12,8 @@ import (
 //
 // The address stays in use (ErrAddrInUse) until the peer has ended its half too.
 func (h *Conn) Close() error {
-	if h.c.close(net.ErrClosed, net.ErrClosed, flagClosed) {
-		h.cleanup.Stop()
+	if h.c.close(net.ErrClosed, net.ErrClosed) {
+		runtime.SetFinalizer(h, nil)
 	}
 	runtime.KeepAlive(h)
 	return nil
@@ -41,23 +41,15 @@ func (h *Conn) CloseRead() error {
 // sees what Close would show it, and never the code. The Conn needs no Close then.
 func (h *Conn) Reset(code Code) error {
 	err := &ResetError{Code: code}
-	if h.c.close(err, err, flagClosed) {
-		h.cleanup.Stop()
+	if h.c.close(err, err) {
+		runtime.SetFinalizer(h, nil)
 	}
 	runtime.KeepAlive(h)
 	return nil
 }
 
-// drop closes a connection that the application lost. It runs in the runtime's
-// cleanup goroutine, which it must not hold up.
-func (c *conn) drop() {
-	if c.close(net.ErrClosed, net.ErrClosed, flagClosed) {
-		c.s.count.dropped.Add(1)
-	}
-}
-
 // close ends both halves here and reports whether it was the first to do so.
-func (c *conn) close(readErr, writeErr error, flag uint32) bool {
+func (c *conn) close(readErr, writeErr error) bool {
 	c.mu.Lock()
 	f := c.flags.Load()
 	if f&flagClosed != 0 {
@@ -65,7 +57,7 @@ func (c *conn) close(readErr, writeErr error, flag uint32) bool {
 		return false
 	}
 	c.readErr, c.writeErr = readErr, writeErr
-	c.flags.Or(flag | flagReadShut | flagReadOver | flagWriteShut)
+	c.flags.Or(flagClosed | flagReadShut | flagReadOver | flagWriteShut)
 	unread := c.in.takeAll()
 	c.wakeReadersLocked()
 	c.mu.Unlock()

@@ -48,7 +48,7 @@ func (c *conn) read(p []byte) (int, error) {
 			err = c.readErr
 		}
 		if err != nil {
-			c.mu.Unlock()
+			c.leaveBytesLocked()
 			return 0, err
 		}
 		w := c.beginWaitLocked()
@@ -81,17 +81,23 @@ func (c *conn) takeLocked(p []byte) int {
 	return n
 }
 
-// tookLocked follows the taking of bytes from in. It unlocks mu.
-func (c *conn) tookLocked() {
+// leaveBytesLocked follows a Read that returns without the bytes that may have
+// ended its wait: another reader that waits gets the turn. It unlocks mu.
+func (c *conn) leaveBytesLocked() {
 	var next *waiter
 	if c.in.n > 0 {
 		next = c.readers.pop()
 	}
-	room := c.in.n < c.s.cfg.MaxWindow
 	c.mu.Unlock()
 	if next != nil {
 		c.s.token.rouse(next)
 	}
+}
+
+// tookLocked follows the taking of bytes from in. It unlocks mu.
+func (c *conn) tookLocked() {
+	room := c.in.n < c.s.cfg.MaxWindow
+	c.leaveBytesLocked()
 	if room && c.s.token.stalled.Load() == c {
 		c.s.unstall(c)
 	}
@@ -130,12 +136,14 @@ func (c *conn) await(w *waiter, p []byte) (n int, err error) {
 		}
 	}
 	if enlisted {
-		s.token.leave(w)
+		s.leave(w)
 	}
-	if !w.satisfied.Load() {
+	if err != nil {
 		c.mu.Lock()
-		c.readers.remove(w)
-		c.mu.Unlock()
+		if !w.satisfied.Load() {
+			c.readers.remove(w)
+		}
+		c.leaveBytesLocked()
 	}
 	c.reading.Add(-1)
 	s.waiters.put(w)
@@ -168,7 +176,7 @@ func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
 	for {
 		c.mu.Lock()
 		if err := c.readableLocked(); err != nil {
-			c.mu.Unlock()
+			c.leaveBytesLocked()
 			return total, err
 		}
 		if c.in.n == 0 {

@@ -2,6 +2,7 @@ package mux
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -24,7 +25,7 @@ const (
 )
 
 // errInterrupted makes a flusher look at its own connection.
-var errInterrupted error = os.ErrDeadlineExceeded
+var errInterrupted = errors.New("mux: flush interrupted")
 
 // Write sends p. It returns when p is copied or sent, never earlier, so p is the
 // caller's again. It waits while the transport takes nothing; a deadline and Close
@@ -191,10 +192,13 @@ func (c *conn) writeHeld(p []byte) (n int, err error) {
 			}
 		}
 		n += m
+		p = p[m:]
+		if err == nil && len(p) > 0 {
+			err = c.cantWrite() // the deadline may have passed in the middle
+		}
 		if err != nil {
 			return n, err
 		}
-		p = p[m:]
 	}
 	return n, nil
 }
@@ -214,7 +218,10 @@ func (c *conn) writeCopy(p []byte) error {
 	}
 	wire.PutVTHeader(b, c.addr, len(p))
 	copy(b[wire.VTHeaderLen:], p)
-	c.s.flush(c, c.s.out.stg.commit(i, n), c.inStreak())
+	c.s.flush(c, c.s.out.stg.commit(i, n))
+	if c.s.dead.Load() || c.s.closing.Load() {
+		return c.cantWrite() // nobody knows whether it was sent
+	}
 	return nil
 }
 
@@ -230,9 +237,9 @@ func (c *conn) reserveWait(ctx context.Context, n int) (b []byte, i int, err err
 	for {
 		if s.out.claim() {
 			// Nobody flushes, so we make the room.
-			if s.inline {
+			if s.inline && ctx == nil {
 				s.runFlusher(c, nil)
-			} else {
+			} else { // ctx could not end a blocked write
 				s.handOver()
 			}
 		}
@@ -304,13 +311,14 @@ func (c *conn) awaitLent(l *lent, w *waiter) (int, error) {
 		err := c.cantWrite()
 		switch {
 		case state == lentPromoted && err == nil:
+			// The role is ours, for this once: runFlusher may pass it on with l
+			// still unsent. Nobody else changes l's state while we hold it.
+			l.state.Store(lentQueued)
 			s.runFlusher(c, l)
 		case state == lentPromoted:
-			// We have the flusher's role, and no time for it.
-			if l.state.CompareAndSwap(lentPromoted, lentWithdrawn) {
-				s.passOn()
-				return 0, err
-			}
+			l.state.Store(lentWithdrawn) // no time for the role
+			s.passOn()
+			return 0, err
 		case err == nil:
 			w.Park(park.Until(c.writeDeadline.Load(), s.now()))
 		case state == lentQueued:
@@ -319,7 +327,7 @@ func (c *conn) awaitLent(l *lent, w *waiter) (int, error) {
 			}
 		case state == lentClaimed:
 			if l.state.CompareAndSwap(lentClaimed, lentRecalled) {
-				s.out.interrupt()
+				s.out.recallNow()
 			}
 		default: // recalled: the flusher is on its way out of the transport
 			w.Park(0)
@@ -342,6 +350,11 @@ func (c *conn) writeBuffers(v *net.Buffers) (total int64, err error) {
 		}
 		(*v)[0] = nil
 		*v = (*v)[1:]
+		if len(*v) > 0 {
+			if err := c.cantWrite(); err != nil {
+				return total, err
+			}
+		}
 	}
 	return total, nil
 }

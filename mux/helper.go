@@ -7,14 +7,13 @@ package mux
 // first needed.
 
 // flush sends what the caller has published, for a Write of c that may block.
-// last is what staging.commit said. streak: c has written much in a row, so that
-// one flush should carry more.
-func (s *session) flush(c *conn, last, streak bool) {
+// last is what staging.commit said.
+func (s *session) flush(c *conn, last bool) {
 	c.cameForward()
 	if !last && !s.out.claim() {
 		return
 	}
-	if !s.inline || streak {
+	if !s.inline || c.inStreak() {
 		s.handOver()
 		return
 	}
@@ -52,12 +51,19 @@ func (s *session) trySend() {
 		if len(o.vec) > 0 || !s.inline {
 			break
 		}
+		if o.arm(nil) != nil {
+			o.recall(nil, false)
+		}
 		n, err := s.t.TryWrite(o.head)
 		s.count.writes.Add(1)
 		s.count.bytesOut.Add(uint64(n))
 		o.head = o.head[n:]
-		if err != nil || len(o.head) > 0 {
-			break // the helper meets the error again, where it counts
+		if err != nil && !o.timedOut(err) {
+			s.end(&TransportError{Op: "write", Err: err})
+			continue
+		}
+		if len(o.head) > 0 {
+			break
 		}
 		o.finish(nil)
 	}

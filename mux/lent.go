@@ -21,10 +21,12 @@ const (
 //
 //	queued ──claim──▶ claimed ──sent──▶ done          flusher, flusher
 //	       ──withdraw▶ withdrawn                      owner: the flusher recycles it
-//	       ──promote─▶ promoted ──claim─▶ claimed     flusher: its owner flushes from now on
+//	       ──promote─▶ promoted                       flusher: its owner has the role now
+//	                   promoted ──take───▶ queued     owner, which flushes
+//	                            ──leave──▶ withdrawn  owner, which passes the role on
 //	                   claimed ──recall─▶ recalled ──copied──▶ done
 //	                                                  owner: the flusher copies what is unsent
-//	queued, promoted, claimed, recalled ──▶ failed    flusher, when the session has ended
+//	queued, claimed, recalled ──▶ failed              flusher, when the session has ended
 //
 // Before claimed and after done, failed or withdrawn nobody but the owner reads
 // the payload; that is what lets Write return.

@@ -139,6 +139,32 @@ func noDeadlinesPair(t testing.TB) (net.Conn, net.Conn) {
 	return noDeadlinesConn{a}, noDeadlinesConn{b}
 }
 
+// narrow makes the kernel hold little of what is sent over tr, so that a reader
+// that pauses is soon felt by the writer.
+func (tr transport) narrow() transport {
+	return transport{tr.name, func(t testing.TB) (net.Conn, net.Conn) {
+		a, b := tr.dial(t)
+		for _, c := range []net.Conn{a, b} {
+			switch outer := c.(type) {
+			case *tls.Conn:
+				c = outer.NetConn()
+			case opaqueConn:
+				c = outer.Conn
+			case noDeadlinesConn:
+				c = outer.Conn
+			}
+			if s, ok := c.(interface {
+				SetReadBuffer(int) error
+				SetWriteBuffer(int) error
+			}); ok {
+				s.SetReadBuffer(32 << 10)
+				s.SetWriteBuffer(32 << 10)
+			}
+		}
+		return a, b
+	}}
+}
+
 // sessionPair starts a session over tr and ends it with the test.
 func sessionPair(t testing.TB, tr transport) (*Pipe, *Listener) {
 	t.Helper()

@@ -17,8 +17,8 @@ import (
 // A session is one transport and everything on it. Listener and Pipe are its two
 // faces.
 //
-// Lock order: conn.mu or acceptQueue.mu, then readToken.mu or writeSide.mu; table.mu,
-// helperMu and endMu are taken alone. No lock is held across I/O or a wait.
+// Lock order: conn.mu or acceptQueue.mu, then readToken.mu or writeSide.mu; endMu,
+// then table.mu or helperMu. No lock is held across I/O or a wait.
 type session struct {
 	// Constant after newSession.
 	cfg       Config
@@ -41,6 +41,8 @@ type session struct {
 	expect expectation
 
 	draining atomic.Bool   // Shutdown has begun
+	closing  atomic.Bool   // Close has begun
+	drained  atomic.Bool   // the session ended by Shutdown, of either end
 	done     chan struct{} // closed when the session has ended
 
 	// dead is set after cause and before done is closed. Who publishes anything
@@ -148,7 +150,7 @@ func (s *session) standby(w *waiter, leads bool) {
 			w.Park(0)
 		}
 		if s.dead.Load() {
-			s.token.leave(w)
+			s.leave(w)
 			return
 		}
 		leads = s.token.enlist(w)
@@ -167,15 +169,18 @@ func (s *session) end(cause error) {
 		te.Err = io.ErrUnexpectedEOF // something was cut
 	} else if ok && te.Err == io.EOF && s.draining.Load() {
 		cause = net.ErrClosed // the peer's answer to our Shutdown
+		s.drained.Store(true)
 	}
 	s.cause = cause
+	s.helperMu.Lock() // handOver starts no helper once dead is set
 	s.dead.Store(true)
+	s.helperMu.Unlock()
 	s.endMu.Unlock()
 	close(s.done)
 
 	s.token.close()
-	s.table.each(func(c *conn) { c.abort(s.connCause()) })
-	s.accept.closeAll(s)
+	s.abortAll(s.connCause())
+	s.accept.close(s, cause == net.ErrClosed)
 	s.idle.Wake()
 	s.out.wakeRooms()
 	s.t.Close() // ends what the leader and the flusher are blocked in
@@ -183,6 +188,17 @@ func (s *session) end(cause error) {
 		s.runFlusher(nil, nil) // fails what was queued and nobody sends
 	}
 	s.reap()
+}
+
+// abortAll ends every connection with err, and lets no more in.
+func (s *session) abortAll(err error) {
+	s.table.each(func(c *conn) { c.abort(err) })
+}
+
+// leave ends w's wait for the token.
+func (s *session) leave(w *waiter) {
+	s.token.leave(w)
+	s.reap() // the token may have been passed to w
 }
 
 // reap gives the read slab back once the session has ended and nobody leads.
@@ -247,6 +263,9 @@ func (t *table) setLocked(c *conn, h halves) {
 	c.halves.Store(uint32(h))
 	if h != 0 {
 		return
+	}
+	if t.byAddr[c.addr] != c {
+		return // after crossed opens the address may be another's already
 	}
 	delete(t.byAddr, c.addr)
 	if len(t.byAddr) == 0 && t.emptied != nil {

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// closeLinger is how long Close waits for the transport to take what was written.
+// closeLinger is how long Close waits for the transport to take what was written,
+// and Shutdown for the peer to end its half of the transport.
 const closeLinger = time.Second
 
 var (
@@ -18,10 +19,16 @@ var (
 
 // close ends the session now.
 func (s *session) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeLinger)
-	defer cancel()
-	s.draining.Store(true)
-	s.awaitFlushed(ctx)
+	first := s.closing.CompareAndSwap(false, true)
+	s.accept.close(s, true)
+	if !first {
+		<-s.done // another Close is at it
+	} else if !s.dead.Load() {
+		s.abortAll(net.ErrClosed) // no call waits for what follows
+		ctx, cancel := context.WithTimeout(context.Background(), closeLinger)
+		s.awaitFlushed(ctx)
+		cancel()
+	}
 	s.end(net.ErrClosed)
 	s.helpers.Wait()
 	return nil
@@ -29,8 +36,11 @@ func (s *session) close() error {
 
 // shutdown ends the session when its connections have ended.
 func (s *session) shutdown(ctx context.Context) error {
+	if err := s.err(); err != nil {
+		return err
+	}
 	s.draining.Store(true)
-	s.accept.closeAll(s)
+	s.accept.close(s, true)
 	select {
 	case <-s.table.whenEmpty():
 	case <-s.done:
@@ -40,19 +50,34 @@ func (s *session) shutdown(ctx context.Context) error {
 	if err == nil {
 		err = s.awaitFlushed(ctx)
 	}
-	if err == nil && !s.dead.Load() {
-		// The peer answers our end of the transport with its own, which is the
-		// proof that it has read everything.
-		if s.t.CloseWrite() {
-			select {
-			case <-s.done:
-			case <-ctx.Done():
-			}
-		}
+	if s.closing.Load() {
+		err = net.ErrClosed // connections were cut
+	}
+	if err == nil {
+		s.awaitPeersEnd(ctx)
 	}
 	s.end(net.ErrClosed)
 	s.helpers.Wait()
+	if s.drained.Load() {
+		return nil // the peer was done first
+	}
 	return err
+}
+
+// awaitPeersEnd ends our half of the transport and gives the peer a while to end
+// its own, which is the proof that it has read everything: to close a socket with
+// bytes unread would reset it. The peer may well not care: vt-muxer's MuxPipe looks
+// at the transport only while it has connections.
+func (s *session) awaitPeersEnd(ctx context.Context) {
+	if !s.t.CloseWrite() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, closeLinger)
+	defer cancel()
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+	}
 }
 
 // awaitFlushed waits until all that was published has been handed to the

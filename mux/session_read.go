@@ -3,7 +3,6 @@ package mux
 import (
 	"io"
 
-	"github.com/vtmux/vtmux/internal/xport"
 	"github.com/vtmux/vtmux/pool"
 	"github.com/vtmux/vtmux/wire"
 )
@@ -20,8 +19,9 @@ const (
 	// directTail is how much is read behind such a payload: the next headers, and
 	// little of the next payload, which had better go straight as well.
 	directTail = 512
-	// maxEmptyReads is how many reads may bring neither bytes nor an error.
-	maxEmptyReads = 100
+	// maxEmptyCalls is how many reads, or writes, in a row may move nothing and
+	// return no error.
+	maxEmptyCalls = 100
 )
 
 // readSide is what the leader works with. Whoever holds the token owns it all.
@@ -34,6 +34,7 @@ type readSide struct {
 	last *conn // the connection found last, to spare the table
 
 	held []byte // a piece of cur's payload that cur had no room for
+	err  error  // the error that came along with it
 
 	// The leader's own slice, which its connection's payload goes to directly.
 	leader  *waiter
@@ -96,9 +97,10 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 		err := s.fill()
 		s.count.reads.Add(1)
 		if stalled = s.parse(); stalled != nil {
+			r.err = err
 			return stalled
 		}
-		if err != nil && !xport.IsTimeout(err) {
+		if err != nil && !s.token.timedOut(err) {
 			s.end(s.readError(err))
 			return nil
 		}
@@ -124,6 +126,10 @@ func (s *session) readError(err error) error {
 // where that is worth it, and else into the slab.
 func (s *session) fill() error {
 	r := &s.in
+	if err := r.err; err != nil {
+		r.err = nil
+		return err
+	}
 	if rest := r.dec.Remaining(); rest >= directFrom && r.cur == r.self && len(r.p)-r.n >= directFrom && r.self.wantsDirect() {
 		return s.fillDirect(rest)
 	}
@@ -159,7 +165,7 @@ func (s *session) filled(n int, err error) error {
 		return err
 	}
 	if err == nil {
-		if s.in.empties++; s.in.empties >= maxEmptyReads {
+		if s.in.empties++; s.in.empties >= maxEmptyCalls {
 			return io.ErrNoProgress
 		}
 	}

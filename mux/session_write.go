@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"io"
 	"net"
 	"runtime"
 	"sync"
@@ -60,6 +61,10 @@ type writeSide struct {
 	armedAt int64    // the transport's write deadline: 0 none, 1 longAgo, else when
 	rooms   waitList // who waits for room in staging, or for rest
 	waiting atomic.Int32
+
+	// recalling is set, before the interrupt, by an owner that wants a claimed
+	// payload back. Arm clears the interrupt first and looks at this after.
+	recalling atomic.Bool
 
 	// The role's holder owns the rest.
 	phase   flushPhase
@@ -135,7 +140,7 @@ func (s *session) runFlusher(c *conn, mine *lent) {
 			continue
 		}
 		if err := o.send(c); err != nil {
-			if !xport.IsTimeout(err) {
+			if err != errInterrupted {
 				s.end(&TransportError{Op: "write", Err: err})
 				continue
 			}
@@ -225,7 +230,7 @@ func (o *writeSide) build() {
 		if l == nil {
 			break
 		}
-		if !l.state.CompareAndSwap(lentQueued, lentClaimed) && !l.state.CompareAndSwap(lentPromoted, lentClaimed) {
+		if !l.state.CompareAndSwap(lentQueued, lentClaimed) {
 			l.recycle() // withdrawn
 			continue
 		}
@@ -259,10 +264,10 @@ func (o *writeSide) claim1(l *lent) {
 	o.claimed = append(o.claimed, l)
 }
 
-// send writes the batch out. It returns early with a timeout when c's deadline
-// passes, c is closed, or a lent payload is recalled.
+// send writes the batch out. It returns errInterrupted when c's deadline passes, c
+// is closed, or a lent payload is recalled.
 func (o *writeSide) send(c *conn) error {
-	for len(o.head) > 0 || len(o.vec) > 0 {
+	for empties := 0; len(o.head) > 0 || len(o.vec) > 0; {
 		if err := o.arm(c); err != nil {
 			return err
 		}
@@ -278,15 +283,32 @@ func (o *writeSide) send(c *conn) error {
 		}
 		o.s.count.writes.Add(1)
 		o.s.count.bytesOut.Add(uint64(n))
-		if err != nil {
-			return err
+		if empties++; n > 0 {
+			empties = 0
+		} else if err == nil && empties >= maxEmptyCalls {
+			return io.ErrNoProgress
 		}
+		if err == nil || n > 0 && xport.IsTimeout(err) {
+			continue // arm tells whose timeout it was
+		}
+		if o.timedOut(err) {
+			return errInterrupted
+		}
+		return err
 	}
 	return nil
 }
 
-// arm readies the transport for c's write as readToken.arm does for a read, and
-// returns why c can't wait for it, if it can't.
+// timedOut reports whether err comes of the deadline that arm or an interrupt has
+// set. Any other timeout is the transport's own, and the session's end.
+func (o *writeSide) timedOut(err error) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return xport.IsTimeout(err) && o.armedAt != 0 && o.armedAt <= o.s.now()
+}
+
+// arm readies the transport for c's write as readToken.arm does for a read. It
+// returns errInterrupted where somebody can't wait for that write.
 func (o *writeSide) arm(c *conn) error {
 	o.mu.Lock()
 	o.owner = c
@@ -302,7 +324,7 @@ func (o *writeSide) arm(c *conn) error {
 		o.s.t.SetWriteDeadline(o.s.instant(want))
 	}
 	o.mu.Unlock()
-	if c != nil && c.cantWrite() != nil {
+	if o.recalling.Swap(false) || c != nil && c.cantWrite() != nil {
 		return errInterrupted
 	}
 	return nil
@@ -317,8 +339,9 @@ func (o *writeSide) rouse(c *conn) {
 	o.mu.Unlock()
 }
 
-// interrupt interrupts whoever flushes, to look for recalled payloads.
-func (o *writeSide) interrupt() {
+// recallNow makes whoever flushes look for recalled payloads.
+func (o *writeSide) recallNow() {
+	o.recalling.Store(true)
 	o.mu.Lock()
 	o.interruptLocked()
 	o.mu.Unlock()
@@ -397,7 +420,7 @@ func (o *writeSide) failAll() {
 	o.queue.take(&o.lent)
 	for l := o.queue.pop(); l != nil; l = o.queue.pop() {
 		w := l.w // l is its owner's once it has failed
-		if l.state.CompareAndSwap(lentQueued, lentFailed) || l.state.CompareAndSwap(lentPromoted, lentFailed) {
+		if l.state.CompareAndSwap(lentQueued, lentFailed) {
 			w.Wake()
 		} else {
 			l.recycle()

@@ -27,10 +27,9 @@ type Stats struct {
 // BlockedTimes tells what callers waited for. A call that waits still is counted
 // when its wait ends.
 type BlockedTimes struct {
-	Reading   time.Duration // readers, for the peer to send
-	Flusher   time.Duration // writers, for their turn on the transport
-	Transport time.Duration // flushers, in the transport's Write
-	Stalled   time.Duration // the whole session, for an application that does not read
+	Reading time.Duration // readers, for the peer to send
+	Flusher time.Duration // writers, for room in staging or for their payload to be sent
+	Stalled time.Duration // the whole session, for an application that does not read
 }
 
 // counters are the session's own. The leader owns those of reading, the flusher
@@ -41,7 +40,7 @@ type counters struct {
 	bytesIn, framesIn, reads, payloadIn, discarded atomic.Uint64 // the leader
 	bytesOut, writes                               atomic.Uint64 // the flusher
 
-	reading, flusher, transport, stalled atomic.Int64 // nanoseconds
+	reading, flusher, stalled atomic.Int64 // nanoseconds
 }
 
 func (k *counters) snapshot() Stats {
@@ -58,10 +57,9 @@ func (k *counters) snapshot() Stats {
 		PayloadIn: k.payloadIn.Load(),
 		Discarded: k.discarded.Load(),
 		Blocked: BlockedTimes{
-			Reading:   time.Duration(k.reading.Load()),
-			Flusher:   time.Duration(k.flusher.Load()),
-			Transport: time.Duration(k.transport.Load()),
-			Stalled:   time.Duration(k.stalled.Load()),
+			Reading: time.Duration(k.reading.Load()),
+			Flusher: time.Duration(k.flusher.Load()),
+			Stalled: time.Duration(k.stalled.Load()),
 		},
 	}
 }

@@ -16,7 +16,7 @@ const lazyAfter = time.Millisecond
 // maxLazyBackoff bounds the doublings of lazyAfter that the timer waits while the
 // reader comes back each time. A timer that fires every millisecond wakes threads
 // that carry goroutines off to the other core: it cost a lone conversation 15%.
-const maxLazyBackoff = 4
+const maxLazyBackoff = 3
 
 // longAgo is a deadline that ends a blocked transport call at once.
 var longAgo = time.Unix(1, 0)
@@ -212,7 +212,7 @@ func (t *readToken) lazyMayLocked() bool {
 func (t *readToken) onTimer() {
 	t.mu.Lock()
 	t.armed = false
-	if t.now()-t.lastAt < int64(lazyAfter) {
+	if t.leader != nil {
 		t.backs = min(t.backs+1, maxLazyBackoff)
 	} else {
 		t.backs = 0
@@ -270,6 +270,14 @@ func (t *readToken) arm(w *waiter, c *conn) (want int64, roused bool) {
 		t.t.SetReadDeadline(t.at(want))
 	}
 	return want, roused
+}
+
+// timedOut reports whether err comes of the deadline that arm or rouse has set. Any
+// other timeout is the transport's own, and the session's end.
+func (t *readToken) timedOut(err error) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return xport.IsTimeout(err) && t.armedAt != 0 && t.armedAt <= t.now()
 }
 
 // close ends the token: nobody is given it any more.

@@ -338,7 +338,7 @@ func TestCrossedOpensBetweenTwoSessions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &vtTest{t: a.t, s: l.s, l: l, p: l.Pipe(), peer: newVTPeer(far)}
+		b := &vtTest{t: a.t, s: l.s, l: l, p: l.Pipe(), peer: newVTPeer(far), slabs: -1}
 		a.t.Cleanup(b.finish)
 		// carry takes what is under way to where it goes, until nothing is.
 		carry := func() {
@@ -419,22 +419,34 @@ func TestAddrInUseUntilBothHaveEnded(t *testing.T) {
 	})
 }
 
-// TestAddrInUseUntilOurEndIsOut: the peer has ended and we have closed, but our end
+// TestOpenWaitsUntilOurEndIsOut: the peer has ended and we have closed, but our end
 // waits for the transport. An open now would reach the peer as that end.
-func TestAddrInUseUntilOurEndIsOut(t *testing.T) {
+func TestOpenWaitsUntilOurEndIsOut(t *testing.T) {
 	vtRunBoth(t, func(tc *vtTest) {
 		c, other := tc.open(vtA), tc.open(vtB)
 		tc.want("two opens", vtOpen(vtA), vtOpen(vtB))
 		tc.send(vtEnd(vtA))
+		tc.wantOpenErr("we have not ended", vtA, ErrAddrInUse)
 		tc.peer.setDeaf(true)
-		op := tc.startWrite(other, "x")
-		op.wantBlocked("the peer reads nothing")
+		write := tc.startWrite(other, "x")
+		write.wantBlocked("the peer reads nothing")
 		c.Close()
-		tc.wantOpenErr("our end has not gone out", vtA, ErrAddrInUse)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		late := tc.startErr("Open with a context", func() error { _, err := tc.p.Open(ctx, vtA); return err })
+		var again *Conn
+		open := tc.startErr("Open", func() (err error) { again, err = tc.p.Open(context.Background(), vtA); return err })
+		open.wantBlocked("our end has not gone out")
+		late.wantBlocked("our end has not gone out")
+		<-late.done
+		late.want("its time is over", 0, context.DeadlineExceeded)
+		open.wantBlocked("our end has not gone out")
 		tc.peer.setDeaf(false)
-		tc.want("our end", vtData(vtB, "x"), vtEnd(vtA))
-		tc.open(vtA)
-		tc.want("after it the address can be opened again", vtOpen(vtA))
+		tc.want("our end, and then the open", vtData(vtB, "x"), vtEnd(vtA), vtOpen(vtA))
+		open.want("it is out", 0, nil)
+		tc.conns = append(tc.conns, again)
+		tc.send(vtData(vtA, "hello"))
+		tc.wantRead("and it works", again, "hello", nil)
 	})
 }
 

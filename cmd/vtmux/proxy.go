@@ -64,7 +64,7 @@ func origin(ctx context.Context, args []string) error {
 		dial = proxy.DialTCP(*backend)
 	}
 	return proxy.ServeTransports(ctx, l, config, newServer(dial, *grace, *verbose), func(err error) {
-		slog.Warn("session ended", "err", err)
+		slog.Info("session ended", "err", err)
 	})
 }
 

@@ -65,7 +65,8 @@ func TestRustDropsConnection(t *testing.T) {
 			if err := e.wantFinished(ctx, 1, 1, Duplex); err != nil {
 				return err
 			}
-			return e.wantOver(ctx, Pipe)
+			// Our end is unread there, so the peer's exit would reset the transport: no good order to check.
+			return e.untilFree(ctx)
 		})
 	})
 }
@@ -176,9 +177,9 @@ func TestGoPipeRefusesOpens(t *testing.T) {
 
 // Small writes come in small frames: thousands in each of vt-muxer's reads, whose edges cut their headers everywhere.
 func TestSmallWrites(t *testing.T) {
-	const frames, conns = 5_000, 8
+	const conns = 8
 	for _, n := range []int{1, 7, 100, 1000} {
-		size := frames * n
+		size := min(5_000*n, 200_000)
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			theirs, ours := Say(Duplex, size), say(Duplex, size)

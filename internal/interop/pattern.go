@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/fnv"
 	"net/netip"
@@ -31,12 +32,10 @@ func NewPattern(addr netip.AddrPort, byOpener bool, round int) Pattern {
 // Fill fills b with the stream's bytes from offset on.
 func (p Pattern) Fill(offset int, b []byte) {
 	var word [8]byte
-	for i := range b {
-		at := offset + i
-		if at%8 == 0 || i == 0 {
-			binary.LittleEndian.PutUint64(word[:], p.word(uint64(at/8)))
-		}
-		b[i] = word[at%8]
+	for len(b) > 0 {
+		binary.LittleEndian.PutUint64(word[:], p.word(uint64(offset/8)))
+		n := copy(b, word[offset%8:])
+		b, offset = b[n:], offset+n
 	}
 }
 
@@ -66,10 +65,13 @@ func (p Pattern) Sum(n int) uint64 {
 func (p Pattern) Diff(offset int, got []byte) int {
 	want := make([]byte, len(got))
 	p.Fill(offset, want)
+	if bytes.Equal(got, want) {
+		return -1
+	}
 	for i := range got {
 		if got[i] != want[i] {
 			return i
 		}
 	}
-	return -1
+	panic("BUG: unequal, but no byte differs")
 }

@@ -3,6 +3,7 @@ package interop
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -118,7 +119,7 @@ func (p *Peer) wait(ctx context.Context, cond func() bool) error {
 		case ok:
 			return nil
 		case exited:
-			return fmt.Errorf("the peer has exited: %w", cmpErr(err, io.EOF))
+			return fmt.Errorf("the peer has exited: %w", cmp.Or(err, io.EOF))
 		}
 		select {
 		case <-changed:
@@ -126,13 +127,6 @@ func (p *Peer) wait(ctx context.Context, cond func() bool) error {
 			return context.Cause(ctx)
 		}
 	}
-}
-
-func cmpErr(err, or error) error {
-	if err != nil {
-		return err
-	}
-	return or
 }
 
 func (p *Peer) send(v any) error {

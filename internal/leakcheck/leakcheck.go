@@ -93,7 +93,7 @@ func ours(dump []byte) error {
 	if len(left) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d goroutines:\n\n%s\n", len(left), bytes.Join(left, []byte("\n\n")))
+	return fmt.Errorf("%d goroutines:\n\n%s", len(left), bytes.Join(left, []byte("\n\n")))
 }
 
 // isOurs reports whether a function of this module is on the stack or created the goroutine. The lines that name functions

@@ -5,6 +5,7 @@ package xport
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"syscall"
@@ -142,7 +143,8 @@ func (t *Transport) Close() error { return t.conn.Close() }
 // IsTimeout reports whether err means that a deadline passed.
 func IsTimeout(err error) bool {
 	ne, ok := err.(net.Error)
-	return ok && ne.Timeout()
+	// ETIMEDOUT says of itself that it is a timeout: the peer's death, noticed.
+	return ok && ne.Timeout() && !errors.Is(err, syscall.ETIMEDOUT)
 }
 
 // eof turns the kernel's "nothing, no error" into io.EOF.
