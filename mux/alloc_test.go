@@ -201,9 +201,26 @@ func TestSetDeadlineAllocatesNothing(t *testing.T) {
 		blocked := async(func() error { _, err := x.Read(make([]byte, 1)); return err })
 		waitBlocked(t, "(*conn).await", 1)
 		set(t, x)
+		// One at a time: each finds the Read back in the transport.
+		const ops = 200
+		at := time.Now().Add(time.Hour)
+		wantAllocs(t, "SetReadDeadline, each seen by the Read", 0, ops, func() {
+			for range ops {
+				at = at.Add(time.Second)
+				x.SetReadDeadline(at)
+				waitUntil(t, "the Read", func() bool { return x.c.s.token.isArmed() })
+			}
+		})
 		x.Close()
 		wantErr(t, "Read", wait(t, "Read", blocked), net.ErrClosed)
 	})
+}
+
+// isArmed reports whether nobody has interrupted the leader, or it has seen that.
+func (t *readToken) isArmed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.armedAt != 1
 }
 
 // The two tests below have a peer that only plays frames, so that what is counted

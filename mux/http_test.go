@@ -133,7 +133,10 @@ func TestHTTPManyClients(t *testing.T) {
 	const clients, each = 64, 20
 	overEach(t, func(t *testing.T, tr transport) {
 		rig := serveHTTP(t, tr, echoSum)
-		seen := make([]string, clients)
+		// net/http gives a connection up where its own request takes 50 ms longer
+		// to send than to be answered, so on a slow machine a client may need two.
+		var mu sync.Mutex
+		owner := make(map[string]int)
 		var wg sync.WaitGroup
 		for i := range clients {
 			c := rig.client(t)
@@ -143,24 +146,23 @@ func TestHTTPManyClients(t *testing.T) {
 					remote, err := get(c, size, uint32(i))
 					wantErr(t, "GET", err, nil)
 					wantErr(t, "POST", post(c, size, uint32(j)), nil)
-					if seen[i] == "" {
-						seen[i] = remote
-					} else if remote != seen[i] {
-						t.Errorf("a client was seen as %s and as %s", seen[i], remote)
+					mu.Lock()
+					if was, ok := owner[remote]; ok && was != i {
+						t.Errorf("clients %d and %d were both seen as %s", was, i, remote)
 					}
+					owner[remote] = i
+					mu.Unlock()
 				}
 			})
 		}
 		wg.Wait()
-		distinct := make(map[string]bool)
-		for _, s := range seen {
-			distinct[s] = true
-			if !rig.dialed[s] {
-				t.Errorf("RemoteAddr %q is no address that was dialed", s)
+		for remote := range owner {
+			if !rig.dialed[remote] {
+				t.Errorf("RemoteAddr %q is no address that was dialed", remote)
 			}
 		}
-		if len(distinct) != clients || rig.dials.Load() != clients {
-			t.Errorf("the server saw %d addresses, and %d connections were dialed, want %d", len(distinct), rig.dials.Load(), clients)
+		if len(owner) < clients {
+			t.Errorf("the server saw %d addresses of %d clients", len(owner), clients)
 		}
 	})
 }

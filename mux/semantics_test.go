@@ -1224,15 +1224,9 @@ func TestShutdownWaitsForConnections(t *testing.T) {
 			}
 		})
 		shut := async(func() error { return p.Shutdown(bounded(t)) })
-		waitUntil(t, "the refusal of opens", func() bool {
-			c, err := p.Open(bounded(t), testAddr(2))
-			if err == nil {
-				c.Close()
-				return false
-			}
-			wantErr(t, "Open", err, ErrDraining)
-			return true
-		})
+		waitUntil(t, "Shutdown's begin", p.s.draining.Load)
+		_, err := p.Open(bounded(t), testAddr(2))
+		wantErr(t, "Open", err, ErrDraining)
 		want := testBytes(1<<20, 1)
 		got := readAll(y)
 		if _, err := x.Write(want); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 )
@@ -37,7 +38,7 @@ func (s *session) close() error {
 // shutdown ends the session when its connections have ended.
 func (s *session) shutdown(ctx context.Context) error {
 	if err := s.err(); err != nil {
-		return err
+		return unlessClean(err)
 	}
 	s.draining.Store(true)
 	s.accept.close(s, true)
@@ -60,6 +61,14 @@ func (s *session) shutdown(ctx context.Context) error {
 	s.helpers.Wait()
 	if s.drained.Load() {
 		return nil // the peer was done first
+	}
+	return unlessClean(err)
+}
+
+// unlessClean returns nil for the end of a session that lost nothing.
+func unlessClean(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
 	}
 	return err
 }
