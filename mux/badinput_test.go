@@ -384,7 +384,9 @@ func TestGarbageIsNoHarm(t *testing.T) {
 		for i := range garbage {
 			garbage[i] = byte(rnd.Uint32())
 			if seed%4 == 1 { // many zeros: headers without payload
-				garbage[i] &= byte(rnd.Uint32()) & byte(rnd.Uint32()) & byte(rnd.Uint32()) & byte(rnd.Uint32()) & byte(rnd.Uint32())
+				for range 5 {
+					garbage[i] &= byte(rnd.Uint32())
+				}
 			}
 			if seed%4 == 2 {
 				garbage[i] = 0

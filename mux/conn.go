@@ -149,12 +149,14 @@ func (c *conn) isClosed() bool { return c.flags.Load()&flagClosed != 0 }
 func (c *conn) discards() bool { return c.flags.Load()&flagReadShut != 0 }
 
 // cameForward tells the session that c has published, or that its reader waits
-// again: nothing more is to be expected of it.
-func (c *conn) cameForward() {
+// again: nothing more is to be expected of it. It reports whether that was too late
+// for the flush that expected it.
+func (c *conn) cameForward() (late bool) {
 	if r := c.expected.Load(); r != 0 {
 		c.expected.Store(0)
-		c.s.expect.done(r)
+		late = !c.s.expect.done(r)
 	}
+	return late
 }
 
 // hasRoom reports whether c can take more.

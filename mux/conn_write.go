@@ -212,7 +212,7 @@ func (c *conn) writeCopy(p []byte) error {
 	b, i, ok := c.s.out.stg.reserve(n)
 	if !ok {
 		var err error
-		if b, i, err = c.reserveWait(nil, n); err != nil {
+		if b, i, err = c.reserveWait(context.Background(), n); err != nil {
 			return err
 		}
 	}
@@ -225,19 +225,20 @@ func (c *conn) writeCopy(p []byte) error {
 	return nil
 }
 
-// reserveWait reserves n bytes of staging, and waits for room. ctx may be nil.
+// reserveWait reserves n bytes of staging, and waits for room until ctx is done.
 func (c *conn) reserveWait(ctx context.Context, n int) (b []byte, i int, err error) {
 	s := c.s
 	w := s.waiters.get(c)
 	c.setSender(w)
-	if ctx != nil && ctx.Done() != nil {
+	ends := ctx.Done() != nil
+	if ends {
 		defer context.AfterFunc(ctx, w.Wake)()
 	}
 	since := s.now()
 	for {
 		if s.out.claim() {
 			// Nobody flushes, so we make the room.
-			if s.inline && ctx == nil {
+			if s.inline && !ends {
 				s.runFlusher(c, nil)
 			} else { // ctx could not end a blocked write
 				s.handOver()
@@ -247,7 +248,7 @@ func (c *conn) reserveWait(ctx context.Context, n int) (b []byte, i int, err err
 		var ok bool
 		b, i, ok = s.out.stg.reserve(n)
 		if !ok {
-			if err = c.cantWrite(); err == nil && ctx != nil {
+			if err = c.cantWrite(); err == nil {
 				err = ctx.Err()
 			}
 			if err == nil {

@@ -26,12 +26,16 @@ func (e *expectation) left() int { return int(uint32(e.word.Load())) }
 // add expects one more writer, and returns the round to give to done.
 func (e *expectation) add() round { return round(e.word.Add(1) >> 32) }
 
-// done tells that a writer that was expected in round r has published, or will not.
-func (e *expectation) done(r round) {
+// done tells that a writer that was expected in round r has published, or will not,
+// and reports whether the round still counted on it.
+func (e *expectation) done(r round) bool {
 	for {
 		w := e.word.Load()
-		if round(w>>32) != r || uint32(w) == 0 || e.word.CompareAndSwap(w, w-1) {
-			return
+		if round(w>>32) != r || uint32(w) == 0 {
+			return false
+		}
+		if e.word.CompareAndSwap(w, w-1) {
+			return true
 		}
 	}
 }

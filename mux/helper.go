@@ -9,10 +9,11 @@ package mux
 // flush sends what the caller has published, for a Write of c that may block.
 // last is what staging.commit said.
 func (s *session) flush(c *conn, last bool) {
-	c.cameForward()
+	late := c.cameForward()
 	if !last && !s.out.claim() {
 		return
 	}
+	s.out.late = late
 	if !s.inline || c.inStreak() {
 		s.handOver()
 		return

@@ -46,6 +46,7 @@ type readSide struct {
 	// What this leader delivered to others.
 	delivered int
 	to        *conn
+	woken     []*waiter // to wake when all that was read is handed out
 }
 
 // release gives the slab back, at the session's end.
@@ -190,9 +191,21 @@ func (r *readSide) space(limit int) []byte {
 	return b[:min(len(b), limit)]
 }
 
-// parse hands out everything in the slab. It returns the connection that has no
-// room for the next piece, if one has none.
+// parse hands out everything in the slab, and then wakes who got something: should
+// the first of them run at once on another core, it would flush its answer alone.
+// It returns the connection that has no room for the next piece, if one has none.
 func (s *session) parse() (stalled *conn) {
+	stalled = s.parseAll()
+	r := &s.in
+	for i, w := range r.woken {
+		w.Wake()
+		r.woken[i] = nil
+	}
+	r.woken = r.woken[:0]
+	return stalled
+}
+
+func (s *session) parseAll() (stalled *conn) {
 	r := &s.in
 	if r.held != nil {
 		if !s.deliver(r.cur, r.held) {
@@ -256,7 +269,7 @@ func (s *session) deliver(c *conn, p []byte) bool {
 		r.delivered++
 		r.to = c
 		c.expected.Store(s.expect.add())
-		w.Wake()
+		r.woken = append(r.woken, w)
 	}
 	return true
 }

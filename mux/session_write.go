@@ -21,6 +21,8 @@ const (
 	// maxVainYields is how often a flusher yields without an expected writer
 	// having published, before it gives up on the rest.
 	maxVainYields = 16
+	// maxLateYields is the same for a writer that comes late itself.
+	maxLateYields = 2
 )
 
 // The flusher's role.
@@ -76,6 +78,7 @@ type writeSide struct {
 	batch   [][]byte  // else all of it, in order
 	vec     net.Buffers
 	claimed []*lent // nil where it has been recalled
+	late    bool    // the flusher was expected by an earlier flush
 	copies  []*pool.Buffer
 }
 
@@ -195,21 +198,26 @@ func (o *writeSide) collect() bool {
 
 // letExpectedPublish lets the writers run that are about to publish: the readers
 // that the last read woke. It goes by evidence, never by a timer: it ends when all
-// of them have, or when yielding brought none of them forward.
+// of them have, or when yielding brought nobody forward. Then they may sit on a core
+// that the kernel has given to another process; when they come after all, late, they
+// come together, so who is late lets the others publish too.
 func (o *writeSide) letExpectedPublish() {
 	e := &o.s.expect
-	left := e.left()
-	if left == 0 {
-		return
+	limit := maxVainYields
+	if e.left() == 0 {
+		if !o.late {
+			return
+		}
+		limit = maxLateYields
 	}
-	for vain := 0; left > 0 && vain < maxVainYields; {
+	staged := o.stg.word.Load()
+	for vain := 0; vain < limit && (o.late || e.left() > 0); vain++ {
 		runtime.Gosched()
-		if now := e.left(); now < left {
-			left, vain = now, 0
-		} else {
-			vain++
+		if now := o.stg.word.Load(); now != staged {
+			staged, vain = now, 0
 		}
 	}
+	o.late = false
 	e.giveUp()
 }
 

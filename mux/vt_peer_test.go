@@ -240,7 +240,6 @@ type vtTest struct {
 	peer *vtPeer
 
 	conns []*Conn // all, so that none is closed by the garbage collector
-	rest  []byte  // of a frame that the session has not finished
 
 	slabs, buffers int // that were out before; slabs < 0: another test in the bubble counts them
 }

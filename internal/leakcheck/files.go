@@ -38,7 +38,7 @@ func openFiles() map[string]string {
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil // no /proc: a chroot or a strict sandbox
+		return nil // no /proc, as in a chroot
 	}
 	files := make(map[string]string)
 	for _, e := range entries {

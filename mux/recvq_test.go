@@ -1,0 +1,225 @@
+package mux
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/vtmux/vtmux/pool"
+)
+
+// queueSizes are the sizes of pieces at which recvQueue changes its mind.
+var queueSizes = []int{1, 10, 100, 4096, lendSlabFrom - 1, lendSlabFrom, lendSlabFrom + 1,
+	maxOwnSegment - 1, maxOwnSegment, maxOwnSegment + 1, 65535}
+
+// A queueModel is a recvQueue and the plain bytes that must be in it.
+type queueModel struct {
+	t      *testing.T
+	q      recvQueue
+	want   []byte
+	slabs  []*pool.Slab // of which the test holds a reference
+	random *rand.Rand
+	fill   byte
+}
+
+func (m *queueModel) add(n int, inSlab bool) {
+	p := make([]byte, n)
+	var slab *pool.Slab
+	if inSlab {
+		slab = pool.GetSlab(n)
+		m.slabs = append(m.slabs, slab)
+		p = slab.Bytes()[:n]
+	}
+	for i := range p {
+		m.fill++
+		p[i] = m.fill ^ byte(i>>8)
+	}
+	m.want = append(m.want, p...)
+	m.q.add(p, slab)
+	if slab == nil {
+		clear(p) // what was given by slice alone is the caller's again
+	}
+}
+
+func (m *queueModel) read(n int) {
+	p := make([]byte, n)
+	got := m.q.read(p)
+	if want := min(n, len(m.want)); got != want {
+		m.t.Fatalf("read of %d gave %d bytes, with %d unread", n, got, len(m.want))
+	}
+	if !bytes.Equal(p[:got], m.want[:got]) {
+		wantBytes(m.t, "read", p[:got], m.want[:got])
+		m.t.FailNow()
+	}
+	m.want = m.want[got:]
+}
+
+func (m *queueModel) takeAll() {
+	list := m.q.takeAll()
+	var got []byte
+	for g := list; g != nil; g = g.next {
+		got = append(got, g.b[g.r:]...)
+	}
+	wantBytes(m.t, "takeAll", got, m.want)
+	m.want = nil
+	releaseAll(list)
+}
+
+// check looks at what must hold after every step.
+func (m *queueModel) check() {
+	m.t.Helper()
+	if m.q.n != len(m.want) {
+		m.t.Fatalf("the queue counts %d bytes, want %d", m.q.n, len(m.want))
+	}
+	if (m.q.head == nil) != (m.q.tail == nil) || len(m.want) == 0 && m.q.head != nil {
+		m.t.Fatalf("with %d bytes unread, head is %p and tail %p", len(m.want), m.q.head, m.q.tail)
+	}
+}
+
+// finish empties the queue and looks for references that are left.
+func (m *queueModel) finish() {
+	m.t.Helper()
+	m.read(len(m.want) + 1)
+	m.check()
+	for _, s := range m.slabs {
+		if !s.Unique() {
+			m.t.Fatal("a slab is still referred to by an empty queue")
+		}
+		s.Release()
+	}
+	m.slabs = nil
+}
+
+func TestRecvQueueKeepsEveryByteInOrder(t *testing.T) {
+	for seed := range uint64(200) {
+		m := &queueModel{t: t, random: rand.New(rand.NewPCG(seed, 1))}
+		size := func() int { return queueSizes[m.random.IntN(len(queueSizes))] }
+		for range 60 {
+			switch k := m.random.IntN(20); {
+			case k < 10:
+				m.add(size(), m.random.IntN(2) == 0)
+			case k < 19:
+				m.read(size())
+			default:
+				m.takeAll()
+			}
+			m.check()
+		}
+		m.finish()
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+// TestPiecesOfOneSlabShareIt: a slab holds the pieces of several adds, as it does
+// after one transport read.
+func TestPiecesOfOneSlabShareIt(t *testing.T) {
+	slab := pool.GetSlab(64 << 10)
+	b := slab.Bytes()
+	copy(b, testBytes(len(b), 1))
+	want := bytes.Clone(b)
+	var q recvQueue
+	for at := 0; at < len(b); at += lendSlabFrom {
+		q.add(b[at:at+lendSlabFrom], slab)
+	}
+	slab.Release() // the queue's own references keep the bytes
+	got := make([]byte, len(want))
+	half := len(got)/2 + 100 // in the middle of a piece
+	if n := q.read(got[:half]); n != half {
+		t.Fatalf("read %d bytes, want %d", n, half)
+	}
+	n := half
+	list := q.takeAll() // its first piece is read in part
+	for g := list; g != nil; g = g.next {
+		n += copy(got[n:], g.b[g.r:])
+	}
+	wantBytes(t, "the slab's bytes", got[:n], want)
+	releaseAll(list)
+}
+
+// TestSmallPiecePinsNoSlab: from lendSlabFrom on a reference is kept, below it a copy.
+func TestSmallPiecePinsNoSlab(t *testing.T) {
+	for _, tt := range []struct {
+		n    int
+		pins bool
+	}{{1, false}, {lendSlabFrom - 1, false}, {lendSlabFrom, true}, {64 << 10, true}} {
+		slab := pool.GetSlab(tt.n)
+		var q recvQueue
+		q.add(slab.Bytes()[:tt.n], slab)
+		if pins := !slab.Unique(); pins != tt.pins {
+			t.Errorf("%d bytes: the queue refers to the slab: %v, want %v", tt.n, pins, tt.pins)
+		}
+		p := make([]byte, tt.n)
+		q.read(p[1:])
+		if pins := !slab.Unique(); pins != tt.pins {
+			t.Errorf("%d bytes, one unread: the queue refers to the slab: %v, want %v", tt.n, pins, tt.pins)
+		}
+		q.read(p[:1])
+		if !slab.Unique() {
+			t.Errorf("%d bytes: the queue refers to the slab after the last byte was read", tt.n)
+		}
+		slab.Release()
+	}
+}
+
+// TestCopiedBytesAreGivenBackEarly: copies go on in the last segment up to
+// maxOwnSegment, so that what is read is freed before everything is.
+func TestCopiedBytesAreGivenBackEarly(t *testing.T) {
+	var q recvQueue
+	p := make([]byte, 1000)
+	for range 1000 {
+		q.add(p, nil)
+	}
+	segments := 0
+	for g := q.head; g != nil; g = g.next {
+		segments++
+		if len(g.b) > maxOwnSegment || g.next != nil && len(g.b)+len(p) <= maxOwnSegment {
+			t.Errorf("a segment of %d bytes, with %d at most", len(g.b), maxOwnSegment)
+		}
+	}
+	if want := 1000 * len(p) / maxOwnSegment; segments < want {
+		t.Errorf("%d segments, want %d at least", segments, want)
+	}
+	first := q.head
+	q.read(make([]byte, len(first.b)))
+	if q.head == first {
+		t.Error("a segment is kept after its last byte was read")
+	}
+	releaseAll(q.takeAll())
+}
+
+// TestCopyAfterAReferenceKeepsOrder: what is copied never goes into a segment in
+// front of a referred one.
+func TestCopyAfterAReferenceKeepsOrder(t *testing.T) {
+	m := &queueModel{t: t}
+	m.add(10, true)
+	m.add(lendSlabFrom, true)
+	m.add(10, true)
+	m.add(maxOwnSegment+5, false)
+	m.add(10, false)
+	m.check()
+	m.finish()
+}
+
+func TestRecvQueueAllocatesNothing(t *testing.T) {
+	exactAllocs(t)
+	slab := pool.GetSlab(64 << 10)
+	defer slab.Release()
+	b := slab.Bytes()
+	p := make([]byte, 8<<10)
+	for _, size := range []int{100, 8 << 10, lendSlabFrom} {
+		var q recvQueue
+		const ops = 1000
+		wantAllocs(t, "add and read", 0, ops, func() {
+			for range ops {
+				q.add(b[:size], slab)
+				q.add(b[:size], slab)
+				for q.read(p) > 0 {
+				}
+				q.add(b[:size], slab)
+				releaseAll(q.takeAll())
+			}
+		})
+	}
+}
