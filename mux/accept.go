@@ -23,7 +23,7 @@ func (s *session) offer(c *conn) {
 	q.mu.Lock()
 	if !s.accepting || q.closed || q.n >= s.cfg.AcceptBacklog || s.draining.Load() {
 		q.mu.Unlock()
-		s.refuse(c)
+		s.refuseNew(c)
 		return
 	}
 	if q.tail == nil {
@@ -40,6 +40,18 @@ func (s *session) offer(c *conn) {
 		s.in.delivered++
 		s.token.rouse(w)
 	}
+}
+
+// refuseNew is refuse for a connection that nobody else has seen. The leader calls
+// it, and flushes when it has handed out all that it has read.
+func (s *session) refuseNew(c *conn) {
+	s.count.refused.Add(1)
+	c.mu.Lock()
+	c.readErr, c.writeErr = net.ErrClosed, net.ErrClosed
+	c.flags.Or(flagClosed | flagReadShut | flagReadOver | flagWriteShut)
+	c.mu.Unlock()
+	s.out.debts.add(c, owesEnd)
+	s.in.owes = true
 }
 
 // refuse answers an open the only way the vt-muxer protocol has: by ending our half
@@ -114,11 +126,11 @@ func (s *session) acceptState(ctx context.Context) (*conn, error) {
 }
 
 func (s *session) acceptErr() error {
-	if err := s.err(); err != nil {
-		return err
-	}
 	if s.closing.Load() {
 		return net.ErrClosed
+	}
+	if err := s.err(); err != nil {
+		return err
 	}
 	return ErrDraining
 }

@@ -78,6 +78,10 @@ func (cfg *Config) withDefaults() (Config, error) {
 	default:
 		return c, fmt.Errorf("mux: Config.Protocol is %v: use ProtocolAuto or ProtocolVT", c.Protocol)
 	}
+	backlog := c.MaxConns
+	if backlog == 0 {
+		backlog = defaultMaxConns
+	}
 	for _, f := range []struct {
 		name string
 		v    *int
@@ -85,7 +89,7 @@ func (cfg *Config) withDefaults() (Config, error) {
 		min  int
 	}{
 		{"MaxConns", &c.MaxConns, defaultMaxConns, 1},
-		{"AcceptBacklog", &c.AcceptBacklog, max(c.MaxConns, defaultMaxConns), 1},
+		{"AcceptBacklog", &c.AcceptBacklog, backlog, 1},
 		{"MaxWindow", &c.MaxWindow, defaultMaxWindow, minMaxWindow},
 	} {
 		if *f.v == 0 {

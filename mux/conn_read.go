@@ -21,7 +21,8 @@ func (h *Conn) Read(p []byte) (int, error) {
 
 // WriteTo writes everything received to w until the peer ends its half, and
 // returns how much that was. The received buffers go to w as they are, to a TCP or
-// Unix socket by writev. It holds no memory while it waits.
+// Unix socket by writev. It holds no memory while it waits. When w fails, what was
+// taken and not written is lost, as with io.Copy.
 func (h *Conn) WriteTo(w io.Writer) (int64, error) {
 	n, err := h.c.writeTo(w)
 	runtime.KeepAlive(h)
@@ -115,7 +116,7 @@ func (c *conn) beginWaitLocked() *waiter {
 // nobody else does; it returns how much of p that has filled. It gives w back.
 func (c *conn) await(w *waiter, p []byte) (n int, err error) {
 	s := c.s
-	since := s.now()
+	w.since = s.now()
 	c.cameForward()
 	leads := s.token.enlist(w)
 	enlisted := true
@@ -146,8 +147,8 @@ func (c *conn) await(w *waiter, p []byte) (n int, err error) {
 		c.leaveBytesLocked()
 	}
 	c.reading.Add(-1)
+	s.count.reading.Add(s.now() - w.since)
 	s.waiters.put(w)
-	s.count.reading.Add(s.now() - since)
 	if n > 0 {
 		err = nil
 	}

@@ -212,35 +212,39 @@ func (c *conn) writeCopy(p []byte) error {
 	b, i, ok := c.s.out.stg.reserve(n)
 	if !ok {
 		var err error
-		if b, i, err = c.reserveWait(context.Background(), n); err != nil {
+		if b, i, err = c.reserveWait(context.Background(), n, true); err != nil {
 			return err
 		}
 	}
 	wire.PutVTHeader(b, c.addr, len(p))
 	copy(b[wire.VTHeaderLen:], p)
 	c.s.flush(c, c.s.out.stg.commit(i, n))
-	if c.s.dead.Load() || c.s.closing.Load() {
-		return c.cantWrite() // nobody knows whether it was sent
+	switch { // where the session ended meanwhile, nobody knows whether p was sent
+	case c.s.closing.Load():
+		return net.ErrClosed
+	case c.s.dead.Load():
+		return c.s.connCause()
 	}
 	return nil
 }
 
 // reserveWait reserves n bytes of staging, and waits for room until ctx is done.
-func (c *conn) reserveWait(ctx context.Context, n int) (b []byte, i int, err error) {
+// flush: the caller may make the room itself, and block in the transport; its
+// deadline ends that, but ctx could not.
+func (c *conn) reserveWait(ctx context.Context, n int, flush bool) (b []byte, i int, err error) {
 	s := c.s
 	w := s.waiters.get(c)
 	c.setSender(w)
-	ends := ctx.Done() != nil
-	if ends {
+	if ctx.Done() != nil {
 		defer context.AfterFunc(ctx, w.Wake)()
 	}
 	since := s.now()
 	for {
 		if s.out.claim() {
 			// Nobody flushes, so we make the room.
-			if s.inline && !ends {
+			if s.inline && flush {
 				s.runFlusher(c, nil)
-			} else { // ctx could not end a blocked write
+			} else {
 				s.handOver()
 			}
 		}
@@ -282,10 +286,12 @@ func (c *conn) writeLent(p []byte) (int, error) {
 	l := newLent(c, w, p)
 	c.setSender(w)
 	s.out.lent.push(l)
+	since := s.now()
 	if s.out.claim() {
 		s.runFlusher(c, l)
 	}
 	n, err := c.awaitLent(l, w)
+	s.count.flusher.Add(s.now() - since)
 	c.setSender(nil)
 	s.waiters.put(w)
 	return n, err
@@ -294,10 +300,6 @@ func (c *conn) writeLent(p []byte) (int, error) {
 // awaitLent waits until l is no longer the flusher's.
 func (c *conn) awaitLent(l *lent, w *waiter) (int, error) {
 	s := c.s
-	if l.state.Load() != lentDone {
-		since := s.now()
-		defer func() { s.count.flusher.Add(s.now() - since) }()
-	}
 	for {
 		state := l.state.Load()
 		switch state {

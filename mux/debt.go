@@ -36,13 +36,19 @@ func (d *debtStack) add(c *conn, what uint32) {
 	}
 }
 
-// take takes all, linked by owesNext. A connection can be added again only once
-// settleDebts has taken its debts; its owesNext must be read before that.
-func (d *debtStack) take() *conn {
+// take takes all, linked by owesNext, in the order of adding. A connection can be
+// added again only once settleDebts has taken its debts; its owesNext must be read
+// before that.
+func (d *debtStack) take() (first *conn) {
 	if d.top.Load() == nil {
 		return nil
 	}
-	return d.top.Swap(nil)
+	for c := d.top.Swap(nil); c != nil; {
+		next := c.owesNext
+		c.owesNext = first
+		first, c = c, next
+	}
+	return first
 }
 
 // settleDebts writes c's control frames to b and returns their length. The caller

@@ -412,7 +412,7 @@ func TestSealWakesWhoWaitsForRoom(t *testing.T) {
 
 // Hazard 2. Who waits for room, for the flusher, for the write lock, for bytes or for
 // a connection is woken when the session ends.
-// To see it fail: take wakeReadersLocked out of abort, closeAll out of end, or the
+// To see it fail: take wakeReadersLocked out of abort, accept.close out of end, or the
 // first loop out of failAll.
 func TestEndWakesEveryWaiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -584,7 +584,7 @@ func TestDeadlineCopiesTheRestOfALentPayload(t *testing.T) {
 
 // Hazard 4. The same while another connection's Write flushes: that one is not
 // disturbed.
-// To see it fail: in awaitLent, take the call of interrupt out.
+// To see it fail: in awaitLent, take the call of recallNow out.
 func TestDeadlineRecallsFromAnotherFlusher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBare(t, false, true)

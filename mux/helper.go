@@ -18,7 +18,9 @@ func (s *session) flush(c *conn, last bool) {
 		s.handOver()
 		return
 	}
+	since := s.now()
 	s.runFlusher(c, nil)
+	s.count.flusher.Add(s.now() - since)
 }
 
 // tryFlush sends what the caller has published without ever waiting for the
@@ -55,10 +57,17 @@ func (s *session) trySend() {
 		if o.arm(nil) != nil {
 			o.recall(nil, false)
 		}
+		if !s.t.CanTry() {
+			break
+		}
 		n, err := s.t.TryWrite(o.head)
 		s.count.writes.Add(1)
 		s.count.bytesOut.Add(uint64(n))
 		o.head = o.head[n:]
+		if err != nil && s.halfClosed.Load() {
+			o.dropBatch()
+			continue
+		}
 		if err != nil && !o.timedOut(err) {
 			s.end(&TransportError{Op: "write", Err: err})
 			continue

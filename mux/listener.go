@@ -3,6 +3,7 @@ package mux
 import (
 	"context"
 	"net"
+	"runtime"
 	"time"
 
 	"github.com/vtmux/vtmux/addr"
@@ -109,6 +110,9 @@ func (p *PendingConn) Accept() (*Conn, error) {
 // Reject refuses the connection. The opener is told code and reason where the
 // protocol can; a vt-muxer peer reads io.EOF.
 func (p *PendingConn) Reject(code Code, reason string) error {
-	p.h.c.s.count.refused.Add(1)
-	return p.h.Close()
+	if p.h.c.close(net.ErrClosed, net.ErrClosed) {
+		p.h.c.s.count.refused.Add(1)
+		runtime.SetFinalizer(p.h, nil)
+	}
+	return nil
 }

@@ -23,7 +23,7 @@ func (s *session) open(ctx context.Context, a addr.SocketAddr) (*Conn, error) {
 	b, i, ok := s.out.stg.reserve(n)
 	if !ok {
 		var err error
-		if b, i, err = c.reserveWait(ctx, n); err != nil {
+		if b, i, err = c.reserveWait(ctx, n, false); err != nil {
 			s.unregister(c)
 			return nil, err
 		}

@@ -56,7 +56,7 @@ func (p *Pipe) OpenWith(ctx context.Context, o OpenOptions) (*Conn, error) {
 
 // Close ends the session at once: pending and later calls on it and on its
 // connections return net.ErrClosed. What was written before is still sent where the
-// transport takes it within a second. Connections that were open end with an error
+// transport takes it within half a second. Connections that were open end with an error
 // at the peer, never with io.EOF.
 func (p *Pipe) Close() error { return p.s.close() }
 

@@ -40,10 +40,13 @@ type session struct {
 
 	expect expectation
 
-	draining atomic.Bool   // Shutdown has begun
-	closing  atomic.Bool   // Close has begun
-	drained  atomic.Bool   // the session ended by Shutdown, of either end
-	done     chan struct{} // closed when the session has ended
+	draining atomic.Bool // Shutdown has begun
+	closing  atomic.Bool // Close has begun
+	drained  atomic.Bool // the session ended by Shutdown, of either end
+	// halfClosed: Shutdown has ended our half of the transport. What can still be
+	// owed is the refusal of opens that crossed with it, and goes unsaid.
+	halfClosed atomic.Bool
+	done       chan struct{} // closed when the session has ended
 
 	// dead is set after cause and before done is closed. Who publishes anything
 	// looks at it after publishing.
@@ -164,6 +167,9 @@ func (s *session) end(cause error) {
 	if s.cause != nil {
 		s.endMu.Unlock()
 		return
+	}
+	if s.closing.Load() {
+		cause = net.ErrClosed // whatever came in between
 	}
 	if te, ok := cause.(*TransportError); ok && te.Err == io.EOF && s.table.unfinished() {
 		te.Err = io.ErrUnexpectedEOF // something was cut

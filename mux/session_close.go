@@ -9,9 +9,14 @@ import (
 	"time"
 )
 
-// closeLinger is how long Close waits for the transport to take what was written,
-// and Shutdown for the peer to end its half of the transport.
-const closeLinger = time.Second
+const (
+	// closeLinger is how long Close waits for the transport to take what was
+	// written. Every other call has returned by then.
+	closeLinger = 500 * time.Millisecond
+	// endLinger is how long Shutdown waits for the peer to end its half of the
+	// transport, when everything else is done.
+	endLinger = time.Second
+)
 
 var (
 	errNoMetadata = fmt.Errorf("mux: the vt-muxer protocol can't carry metadata: %w", errors.ErrUnsupported)
@@ -51,6 +56,10 @@ func (s *session) shutdown(ctx context.Context) error {
 	if err == nil {
 		err = s.awaitFlushed(ctx)
 	}
+	if ctx.Err() != nil {
+		s.close()
+		return err
+	}
 	if s.closing.Load() {
 		err = net.ErrClosed // connections were cut
 	}
@@ -78,10 +87,11 @@ func unlessClean(err error) error {
 // bytes unread would reset it. The peer may well not care: vt-muxer's MuxPipe looks
 // at the transport only while it has connections.
 func (s *session) awaitPeersEnd(ctx context.Context) {
+	s.halfClosed.Store(true)
 	if !s.t.CloseWrite() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, closeLinger)
+	ctx, cancel := context.WithTimeout(ctx, endLinger)
 	defer cancel()
 	select {
 	case <-s.done:

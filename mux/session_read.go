@@ -47,6 +47,7 @@ type readSide struct {
 	delivered int
 	to        *conn
 	woken     []*waiter // to wake when all that was read is handed out
+	owes      bool      // debts were made, to be flushed then
 }
 
 // release gives the slab back, at the session's end.
@@ -87,7 +88,7 @@ func (s *session) lead(w *waiter, c *conn, p []byte) int {
 // one does.
 func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 	r := &s.in
-	if stalled = s.parse(); stalled != nil {
+	if stalled = s.parse(); stalled != nil || s.lazyDone(w) {
 		return stalled
 	}
 	for !w.satisfied.Load() && !s.dead.Load() {
@@ -98,21 +99,26 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 		err := s.fill()
 		s.count.reads.Add(1)
 		if stalled = s.parse(); stalled != nil {
-			r.err = err
+			if err != nil && !s.token.timedOut(err) {
+				r.err = err
+			}
 			return stalled
 		}
 		if err != nil && !s.token.timedOut(err) {
 			s.end(s.readError(err))
 			return nil
 		}
-		if r.delivered > 0 {
-			if w.lazy && !s.token.permanent {
-				return nil
-			}
-			r.delivered = 0
+		if s.lazyDone(w) {
+			return nil
 		}
 	}
 	return nil
+}
+
+// lazyDone reports whether w is lazy and has delivered to a reader, who is to lead
+// from now on.
+func (s *session) lazyDone(w *waiter) bool {
+	return w.lazy && s.in.delivered > 0 && !s.token.permanent
 }
 
 // readError tells what a transport read's error means for the session.
@@ -202,6 +208,10 @@ func (s *session) parse() (stalled *conn) {
 		r.woken[i] = nil
 	}
 	r.woken = r.woken[:0]
+	if r.owes {
+		r.owes = false
+		s.tryFlush()
+	}
 	return stalled
 }
 

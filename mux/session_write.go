@@ -143,6 +143,10 @@ func (s *session) runFlusher(c *conn, mine *lent) {
 			continue
 		}
 		if err := o.send(c); err != nil {
+			if err != errInterrupted && s.halfClosed.Load() {
+				o.dropBatch()
+				continue
+			}
 			if err != errInterrupted {
 				s.end(&TransportError{Op: "write", Err: err})
 				continue
@@ -226,10 +230,13 @@ func (o *writeSide) build() {
 	o.phase = phaseNone
 	buf := o.stg.buf[o.sealed]
 	end := o.end
-	for o.owing != nil && end+maxDebtLen <= len(buf) {
-		c := o.owing
-		o.owing = c.owesNext // before its debts are taken, and it may be added again
-		end += o.s.settleDebts(c, buf[end:])
+	if o.owing != nil {
+		for o.owing != nil && end+maxDebtLen <= len(buf) {
+			c := o.owing
+			o.owing = c.owesNext // before its debts are taken, and it may be added again
+			end += o.s.settleDebts(c, buf[end:])
+		}
+		o.wakeRooms() // an Open may wait for an address that has become free
 	}
 	o.head = buf[:end]
 	o.batch, o.claimed = o.batch[:0], o.claimed[:0]

@@ -28,7 +28,7 @@ type Stats struct {
 // when its wait ends.
 type BlockedTimes struct {
 	Reading time.Duration // readers, for the peer to send
-	Flusher time.Duration // writers, for room in staging or for their payload to be sent
+	Flusher time.Duration // writers, for room in staging, their turn, and the transport
 	Stalled time.Duration // the whole session, for an application that does not read
 }
 

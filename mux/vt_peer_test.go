@@ -327,7 +327,7 @@ func (tc *vtTest) finish() {
 // in taking a free token included.
 func (tc *vtTest) settle() {
 	synctest.Wait()
-	<-time.After(2 * lazyAfter << maxLazyBackoff)
+	<-time.After(2 * lazyAfter << maxStandbyBackoff)
 	synctest.Wait()
 }
 

@@ -28,6 +28,8 @@ type waiter struct {
 	next, prev *waiter
 	queued     bool
 
+	since int64 // when the wait began, on the session's clock; a reader's own
+
 	// Constant while the waiter is in use.
 	c       *conn // whose deadline counts; nil: none
 	lazy    bool  // waits for no bytes of a connection: see readToken
@@ -46,7 +48,9 @@ func (p *waiterPool) get(c *conn) *waiter {
 		w.Init()
 	}
 	w.satisfied.Store(false)
-	w.roused.Store(false)
+	if w.roused.Load() {
+		w.roused.Store(false)
+	}
 	w.c = c
 	return w
 }

@@ -2,6 +2,7 @@ package mux
 
 import (
 	"context"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -184,6 +185,6 @@ func TestAcceptorThatGivesUpPassesItsTurnOn(t *testing.T) {
 		}
 		second.want("the connection goes to who still waits", 0, nil)
 		tc.send(vtEnd(vtA))
-		reading.want("the leader's own", "", eofError)
+		reading.want("the leader's own", "", io.EOF)
 	})
 }

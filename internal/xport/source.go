@@ -22,7 +22,9 @@ func NewSource(r io.Reader) *Source {
 	case *net.TCPConn:
 		s.raw, _ = c.SyscallConn()
 	case *net.UnixConn:
-		s.raw, _ = c.SyscallConn()
+		if IsStream(c) { // else no bytes are an empty message, not the end
+			s.raw, _ = c.SyscallConn()
+		}
 	}
 	s.rawSource.init()
 	return s

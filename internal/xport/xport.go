@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
@@ -107,15 +108,12 @@ func (t *Transport) Write(p []byte) (int, error) { return t.conn.Write(p) }
 // WriteVec writes all of v, which it consumes.
 func (t *Transport) WriteVec(v *net.Buffers) (int64, error) { return v.WriteTo(t.conn) }
 
-// TryWrite writes what the transport takes without waiting. It returns fewer
-// than len(p) bytes and no error where that is not all, and 0 on transports
-// whose readiness can't be seen.
-func (t *Transport) TryWrite(p []byte) (int, error) {
-	if t.raw == nil || !canTryWrite {
-		return 0, nil
-	}
-	return t.wr.try(t.raw, p)
-}
+// CanTry reports whether the transport's readiness can be seen.
+func (t *Transport) CanTry() bool { return t.raw != nil && canTryWrite }
+
+// TryWrite writes what the transport takes without waiting, and returns fewer than
+// len(p) bytes and no error where that is not all. CanTry must hold.
+func (t *Transport) TryWrite(p []byte) (int, error) { return t.wr.try(t.raw, p) }
 
 // SetReadDeadline and SetWriteDeadline pass on; a session has one owner for each.
 func (t *Transport) SetReadDeadline(at time.Time) error { return t.conn.SetReadDeadline(at) }
@@ -142,9 +140,12 @@ func (t *Transport) Close() error { return t.conn.Close() }
 
 // IsTimeout reports whether err means that a deadline passed.
 func IsTimeout(err error) bool {
-	ne, ok := err.(net.Error)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return true
+	}
 	// ETIMEDOUT says of itself that it is a timeout: the peer's death, noticed.
-	return ok && ne.Timeout() && !errors.Is(err, syscall.ETIMEDOUT)
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout() && !errors.Is(err, syscall.ETIMEDOUT)
 }
 
 // eof turns the kernel's "nothing, no error" into io.EOF.

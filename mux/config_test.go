@@ -1,0 +1,210 @@
+package mux
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestProtocolNames(t *testing.T) {
+	for p, want := range map[Protocol]string{ProtocolAuto: "auto", ProtocolVT: "vt", 7: "Protocol(7)"} {
+		if p.String() != want {
+			t.Errorf("protocol %d is %q, want %q", uint8(p), p, want)
+		}
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	defaults := Config{
+		Protocol:         ProtocolVT,
+		MaxConns:         65536,
+		AcceptBacklog:    65536,
+		MaxWindow:        16 << 20,
+		HandshakeTimeout: 10 * time.Second,
+	}
+	with := func(f func(*Config)) Config {
+		c := defaults
+		f(&c)
+		return c
+	}
+	for _, tt := range []struct {
+		name string
+		cfg  *Config
+		want Config
+	}{
+		{"nil", nil, defaults},
+		{"zero", &Config{}, defaults},
+		{"vt-muxer's protocol", &Config{Protocol: ProtocolVT}, defaults},
+		{"few connections, and a backlog as many", &Config{MaxConns: 1}, with(func(c *Config) { c.MaxConns, c.AcceptBacklog = 1, 1 })},
+		{"many connections, and a backlog as many", &Config{MaxConns: 1 << 20}, with(func(c *Config) { c.MaxConns, c.AcceptBacklog = 1<<20, 1<<20 })},
+		{"a backlog of its own", &Config{MaxConns: 10, AcceptBacklog: 1}, with(func(c *Config) { c.MaxConns, c.AcceptBacklog = 10, 1 })},
+		{"the least window", &Config{MaxWindow: 131070}, with(func(c *Config) { c.MaxWindow = 131070 })},
+		{"a window", &Config{MaxWindow: 1 << 20}, with(func(c *Config) { c.MaxWindow = 1 << 20 })},
+		{"a short handshake", &Config{HandshakeTimeout: 1}, with(func(c *Config) { c.HandshakeTimeout = 1 })},
+		{"a handshake without bound", &Config{HandshakeTimeout: -1}, with(func(c *Config) { c.HandshakeTimeout = -1 })},
+	} {
+		got, err := tt.cfg.withDefaults()
+		if err != nil || got != tt.want {
+			t.Errorf("%s: %+v, %v; want %+v", tt.name, got, err, tt.want)
+		}
+	}
+}
+
+// TestRefusedConfigs: both constructors refuse each bad value, name the field, the
+// value and what is allowed, and leave the transport alone.
+func TestRefusedConfigs(t *testing.T) {
+	for _, tt := range []struct {
+		cfg  Config
+		text []string
+	}{
+		{Config{Protocol: 7}, []string{"Config.Protocol", "Protocol(7)", "ProtocolAuto", "ProtocolVT"}},
+		{Config{MaxConns: -1}, []string{"Config.MaxConns", "-1", "at least 1", "0 for the default"}},
+		{Config{AcceptBacklog: -5}, []string{"Config.AcceptBacklog", "-5", "at least 1"}},
+		{Config{MaxWindow: -1}, []string{"Config.MaxWindow", "-1", "at least 131070"}},
+		{Config{MaxWindow: 1}, []string{"Config.MaxWindow", "1", "at least 131070"}},
+		{Config{MaxWindow: 131069}, []string{"Config.MaxWindow", "131069", "at least 131070"}},
+	} {
+		before := tt.cfg
+		near, far := net.Pipe()
+		p, perr := NewPipe(near, &tt.cfg)
+		l, lerr := NewListener(near, &tt.cfg)
+		if p != nil || l != nil {
+			t.Fatalf("%+v is taken", tt.cfg)
+		}
+		for _, err := range []error{perr, lerr} {
+			wantText(t, err, append(tt.text, "mux: ")...)
+		}
+		if tt.cfg != before {
+			t.Errorf("the caller's %+v has become %+v", before, tt.cfg)
+		}
+		go far.Write([]byte("x"))
+		if n, err := near.Read(make([]byte, 1)); n != 1 || err != nil {
+			t.Errorf("the transport reads %d, %v after the refusal", n, err)
+		}
+		near.Close()
+		far.Close()
+	}
+}
+
+// wantText fails the test unless err's text has all the words.
+func wantText(t *testing.T, err error, words ...string) {
+	t.Helper()
+	for _, w := range words {
+		if err == nil || !strings.Contains(err.Error(), w) {
+			t.Errorf("the error lacks %q: %v", w, err)
+		}
+	}
+}
+
+func TestRefusedTransports(t *testing.T) {
+	udp, err := net.Dial("udp", "127.0.0.1:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	for _, tt := range []struct {
+		name      string
+		transport net.Conn
+		text      []string
+	}{
+		{"nil", nil, []string{"mux: ", "transport is nil"}},
+		{"UDP", udp, []string{"mux: ", "*net.UDPConn", "udp", "not a byte stream"}},
+	} {
+		p, perr := NewPipe(tt.transport, nil)
+		l, lerr := NewListener(tt.transport, nil)
+		if p != nil || l != nil {
+			t.Fatalf("%s is taken", tt.name)
+		}
+		wantText(t, perr, tt.text...)
+		wantText(t, lerr, tt.text...)
+	}
+}
+
+func TestConfigIsCopied(t *testing.T) {
+	cfg := &Config{MaxConns: 2}
+	vtRun(t, false, cfg, func(tc *vtTest) {
+		cfg.MaxConns = 1
+		tc.open(vtA)
+		tc.open(vtB)
+		wantTooMany := func() {
+			_, err := tc.p.Open(context.Background(), testAddr(1))
+			wantErr(tc.t, "a third Open", err, ErrTooManyConns)
+		}
+		wantTooMany()
+		cfg.MaxConns = 100
+		wantTooMany()
+	})
+}
+
+// TestAcceptQueueIsBounded: a peer that opens, ends and crosses its own open again
+// leaves the table each time, and must not fill the accept queue beyond MaxConns.
+func TestAcceptQueueIsBounded(t *testing.T) {
+	const most = 3
+	vtRun(t, true, &Config{MaxConns: most}, func(tc *vtTest) {
+		for i := range 10 * most {
+			a := testAddr(i)
+			tc.send(vtOpen(a), vtData(a, "kept until it is accepted"), vtEnd(a), vtOpen(a))
+		}
+		q := &tc.s.accept
+		q.mu.Lock()
+		n := q.n
+		q.mu.Unlock()
+		if n > most {
+			tc.t.Errorf("%d connections wait to be accepted, with MaxConns %d", n, most)
+		}
+	})
+}
+
+// TestHandshakeTimeout: a TLS peer that says nothing costs the session no more time
+// than allowed.
+func TestHandshakeTimeout(t *testing.T) {
+	for _, tt := range []struct{ set, want time.Duration }{
+		{0, 10 * time.Second},
+		{3 * time.Second, 3 * time.Second},
+		{-1, 0},
+	} {
+		t.Run(fmt.Sprint(tt.set), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				defer far.Close()
+				go io.Copy(io.Discard, far)
+				start := time.Now()
+				p, err := NewPipe(tls.Client(near, &tls.Config{ServerName: "vtmux.test"}), &Config{HandshakeTimeout: tt.set})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if tt.want == 0 {
+					select {
+					case <-p.Done():
+						t.Fatalf("ended after %v: %v", time.Since(start), p.Err())
+					case <-time.After(24 * time.Hour):
+					}
+					p.Close()
+					wantErr(t, "Err", p.Err(), net.ErrClosed)
+					return
+				}
+				<-p.Done()
+				if took := time.Since(start); took != tt.want {
+					t.Errorf("ended after %v, want %v", took, tt.want)
+				}
+				var te *TransportError
+				var ne net.Error
+				if err := p.Err(); !errors.As(err, &te) || te.Op != "handshake" || !errors.As(err, &ne) || !ne.Timeout() {
+					t.Errorf("Err is %v, want a handshake that timed out", err)
+				}
+				if err := p.Err(); errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("Err %v is os.ErrDeadlineExceeded, as if a caller's deadline had passed", err)
+				}
+				p.Close()
+			})
+		})
+	}
+}

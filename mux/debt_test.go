@@ -1,0 +1,188 @@
+package mux
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/vtmux/vtmux/wire"
+)
+
+// owed returns the connections of a list that take returned.
+func owed(c *conn) (all []*conn) {
+	for ; c != nil; c = c.owesNext {
+		all = append(all, c)
+	}
+	return all
+}
+
+func TestDebtIsTakenOnce(t *testing.T) {
+	var d debtStack
+	if d.take() != nil {
+		t.Fatal("an empty stack has a connection")
+	}
+	a, b := new(conn), new(conn)
+	d.add(a, owesEnd)
+	d.add(b, owesEnd)
+	d.add(a, owesEnd) // coalesces
+	d.add(a, owesEnd<<1)
+	got := owed(d.take())
+	if len(got) != 2 || got[0] != b || got[1] != a {
+		t.Fatalf("%d connections were taken, want each of the two once", len(got))
+	}
+	if d.take() != nil {
+		t.Fatal("a connection is taken twice")
+	}
+	if owes := a.owes.Load(); owes != owesEnd|owesEnd<<1 {
+		t.Errorf("a owes %b, want both", owes)
+	}
+	// Until its debts are settled it is the flusher's and not added again.
+	d.add(b, owesEnd)
+	if d.take() != nil {
+		t.Fatal("a connection is in the stack while the flusher has it")
+	}
+	b.owes.Store(0)
+	d.add(b, owesEnd)
+	if got := owed(d.take()); len(got) != 1 || got[0] != b {
+		t.Fatal("a new debt after the settling is lost")
+	}
+}
+
+func TestSettlingSendsOneEnd(t *testing.T) {
+	s := &session{}
+	s.table.init()
+	for _, tt := range []struct {
+		name         string
+		halves, want halves
+		owes         uint32
+		frame        bool
+	}{
+		{"both open", recvOpen | sendOpen, recvOpen, owesEnd, true},
+		{"the peer has ended", sendOpen, 0, owesEnd, true},
+		{"a crossing open took it away", 0, 0, owesEnd, false},
+		{"the end is out", recvOpen, recvOpen, owesEnd, false},
+		{"nothing is owed", recvOpen | sendOpen, recvOpen | sendOpen, 0, false},
+	} {
+		c := s.newState(testAddr(1), true)
+		c.halves.Store(uint32(tt.halves))
+		s.table.byAddr[c.addr] = c
+		c.owes.Store(tt.owes)
+		b := make([]byte, maxDebtLen)
+		want := make([]byte, maxDebtLen)
+		n := 0
+		if tt.frame {
+			n = wire.VTHeaderLen
+			wire.PutVTHeader(want, c.addr, 0)
+		}
+		if got := s.settleDebts(c, b); got != n {
+			t.Errorf("%s: %d bytes, want %d", tt.name, got, n)
+		}
+		wantBytes(t, tt.name, b, want)
+		if got := halves(c.halves.Load()); got != tt.want || c.owes.Load() != 0 {
+			t.Errorf("%s: halves %02b and debts %b after, want %02b and none", tt.name, got, c.owes.Load(), tt.want)
+		}
+		if tt.want == 0 && tt.frame && s.table.get(c.addr) != nil {
+			t.Errorf("%s: the address is still in use", tt.name)
+		}
+		if n := s.settleDebts(c, b); n != 0 {
+			t.Errorf("%s: settled again, %d bytes", tt.name, n)
+		}
+		delete(s.table.byAddr, c.addr)
+	}
+}
+
+// TestConcurrentDebtsAreEachSettled adds from many goroutines while a flusher takes
+// and settles. Each connection is in the flusher's hands once at a time, and after
+// the last add it is settled once more.
+func TestConcurrentDebtsAreEachSettled(t *testing.T) {
+	const conns, adders, each = 4, 8, 20000
+	var d debtStack
+	var cs [conns]conn
+	var given, settled [conns]atomic.Int64 // debts that were announced, and seen as such by the flusher
+	index := make(map[*conn]int)
+	for i := range cs {
+		index[&cs[i]] = i
+	}
+	settle := func() {
+		list := d.take()
+		seen := make(map[*conn]bool)
+		for list != nil {
+			c := list
+			list = c.owesNext
+			if seen[c] {
+				t.Fatal("a connection is twice in one batch")
+			}
+			seen[c] = true
+			if c.owes.Swap(0)&owesEnd == 0 {
+				t.Fatal("a connection that owes nothing is in the stack")
+			}
+			settled[index[c]].Store(given[index[c]].Load())
+		}
+	}
+	var wg sync.WaitGroup
+	for a := range adders {
+		wg.Go(func() {
+			for n := range each {
+				i := (a + n) % conns
+				given[i].Add(1)
+				d.add(&cs[i], owesEnd)
+			}
+		})
+	}
+	all := make(chan struct{})
+	go func() { wg.Wait(); close(all) }()
+	for added := false; !added; {
+		select {
+		case <-all:
+			added = true
+		default:
+		}
+		settle()
+	}
+	settle()
+	for i := range cs {
+		if got, want := settled[i].Load(), int64(adders*each/conns); got != want {
+			t.Errorf("connection %d: the last %d of %d debts were never settled", i, want-got, want)
+		}
+		if cs[i].owes.Load() != 0 {
+			t.Errorf("connection %d owes still", i)
+		}
+	}
+}
+
+// TestManyEndsGoOutWithNoneLost closes more connections at once than the flusher
+// has room for in one flush.
+func TestManyEndsGoOutWithNoneLost(t *testing.T) {
+	vtRun(t, false, nil, func(tc *vtTest) {
+		const n = (stagingSize+tailSize)/maxDebtLen + 100
+		var cs []*Conn
+		for i := range n {
+			cs = append(cs, tc.open(testAddr(i)))
+		}
+		tc.frames()
+		tc.peer.setDeaf(true)
+		tc.settle()
+		for _, c := range cs {
+			c.Close()
+		}
+		tc.settle()
+		tc.peer.setDeaf(false)
+		ended := make(map[vtFrame]int)
+		for _, f := range tc.frames() {
+			ended[f]++
+		}
+		for _, c := range cs {
+			if got := ended[vtEnd(c.Addr())]; got != 1 {
+				tc.t.Fatalf("%d ends of %v, want 1", got, c.Addr())
+			}
+			tc.send1(vtEnd(c.Addr()))
+		}
+		tc.settle()
+		if left := tc.s.table.len(); left != 0 {
+			tc.t.Errorf("%d connections are left after both ends of each", left)
+		}
+	})
+}
+
+// send1 queues a frame and doesn't wait for it to be read.
+func (tc *vtTest) send1(f vtFrame) { tc.peer.queue(vtBytes(f)) }
