@@ -27,8 +27,8 @@ func TestDebtIsTakenOnce(t *testing.T) {
 	d.add(a, owesEnd) // coalesces
 	d.add(a, owesEnd<<1)
 	got := owed(d.take())
-	if len(got) != 2 || got[0] != b || got[1] != a {
-		t.Fatalf("%d connections were taken, want each of the two once", len(got))
+	if len(got) != 2 || got[0] != a || got[1] != b {
+		t.Fatalf("%d connections were taken, want each of the two once, in order", len(got))
 	}
 	if d.take() != nil {
 		t.Fatal("a connection is taken twice")
