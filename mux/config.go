@@ -36,7 +36,7 @@ type Config struct {
 	// those included that are closed here and not yet by the peer. Open fails with
 	// ErrTooManyConns at the limit; a peer that goes beyond it ends the session,
 	// since the vt-muxer protocol has no way to refuse without keeping state.
-	// Default: 65,536. An idle connection costs about 300 bytes.
+	// Default: 65,536. An idle connection costs about 270 bytes.
 	MaxConns int
 
 	// AcceptBacklog bounds the connections that the peer has opened and nobody has

@@ -225,7 +225,7 @@ func (t *readToken) lazyMayLocked() bool {
 func (t *readToken) onTimer() {
 	t.mu.Lock()
 	t.armed = false
-	if t.leader != nil {
+	if t.leader != nil || !t.lazyMayLocked() {
 		t.backs = min(t.backs+1, maxStandbyBackoff)
 	} else {
 		t.backs = 0
