@@ -18,11 +18,6 @@ const (
 	flushQuantum = 256 << 10
 	// fairRounds is how many flushes a writer does for others after its own.
 	fairRounds = 8
-	// maxVainYields is how often a flusher yields without an expected writer
-	// having published, before it gives up on the rest.
-	maxVainYields = 16
-	// maxLateYields is the same for a writer that comes late itself.
-	maxLateYields = 2
 )
 
 // The flusher's role.
@@ -207,18 +202,14 @@ func (o *writeSide) collect() bool {
 // come together, so who is late lets the others publish too.
 func (o *writeSide) letExpectedPublish() {
 	e := &o.s.expect
-	limit := maxVainYields
-	if e.left() == 0 {
-		if !o.late {
-			return
-		}
-		limit = maxLateYields
+	if e.left() == 0 && !o.late {
+		return
 	}
-	staged := o.stg.word.Load()
-	for vain := 0; vain < limit && (o.late || e.left() > 0); vain++ {
+	for o.late || e.left() > 0 {
+		staged := o.stg.word.Load()
 		runtime.Gosched()
-		if now := o.stg.word.Load(); now != staged {
-			staged, vain = now, 0
+		if o.stg.word.Load() == staged {
+			break // to yield 4 or 16 times in vain cost a fifth of the messages/s
 		}
 	}
 	o.late = false
