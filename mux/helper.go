@@ -1,7 +1,7 @@
 package mux
 
 // The helper is the session's goroutine for flushes that nobody else can see
-// through: a leader, a Close or a cleanup must not block in the transport, a
+// through: a leader, a Close or a finalizer must not block in the transport, a
 // writer's deadline has passed, a streak of small writes is better sent together,
 // or the transport can't resume an interrupted write. It is started when it is
 // first needed.
