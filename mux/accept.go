@@ -146,7 +146,7 @@ func (s *session) awaitAccept(ctx context.Context, w *waiter) (err error) {
 		if err = ctx.Err(); err != nil {
 			break
 		}
-		if leads || w.leads.Load() {
+		if leads || w.promoted.Load() {
 			s.lead(w, nil, nil)
 			leads = !w.satisfied.Load() && s.token.enlist(w)
 			continue

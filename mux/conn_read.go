@@ -116,7 +116,7 @@ func (c *conn) beginWaitLocked() *waiter {
 // nobody else does; it returns how much of p that has filled. It gives w back.
 func (c *conn) await(w *waiter, p []byte) (n int, err error) {
 	s := c.s
-	w.since = s.now()
+	w.since, w.until = s.now(), 0
 	c.cameForward()
 	leads := s.token.enlist(w)
 	enlisted := true
@@ -127,7 +127,7 @@ func (c *conn) await(w *waiter, p []byte) (n int, err error) {
 			break
 		}
 		switch {
-		case leads || w.leads.Load():
+		case leads || w.promoted.Load():
 			n = s.lead(w, c, p)
 			leads, enlisted = false, false
 		case !enlisted:
@@ -147,7 +147,10 @@ func (c *conn) await(w *waiter, p []byte) (n int, err error) {
 		c.leaveBytesLocked()
 	}
 	c.reading.Add(-1)
-	s.count.reading.Add(s.now() - w.since)
+	if w.until == 0 {
+		w.until = s.now()
+	}
+	s.count.reading.Add(w.until - w.since)
 	s.waiters.put(w)
 	if n > 0 {
 		err = nil

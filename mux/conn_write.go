@@ -114,7 +114,7 @@ func (c *conn) lockWriteSlow() error {
 
 		err := c.cantWrite()
 		if err == nil {
-			w.Park(park.Until(c.writeDeadline.Load(), c.s.now()))
+			c.parkWriter(w)
 		}
 		c.mu.Lock()
 		if !w.satisfied.Load() {
@@ -209,6 +209,12 @@ func (c *conn) inStreak() bool { return c.streak.Add(1) >= streakFrom }
 // writeCopy stages p as one frame.
 func (c *conn) writeCopy(p []byte) error {
 	n := wire.VTHeaderLen + len(p)
+	if b := c.claimAlone(n); b != nil {
+		wire.PutVTHeader(b, c.addr, len(p))
+		copy(b[wire.VTHeaderLen:], p)
+		c.s.runFlusher(c, nil)
+		return c.sentErr()
+	}
 	b, i, ok := c.s.out.stg.reserve(n)
 	if !ok {
 		var err error
@@ -219,6 +225,33 @@ func (c *conn) writeCopy(p []byte) error {
 	wire.PutVTHeader(b, c.addr, len(p))
 	copy(b[wire.VTHeaderLen:], p)
 	c.s.flush(c, c.s.out.stg.commit(i, n))
+	return c.sentErr()
+}
+
+// claimAlone takes the flusher's role for one frame of n bytes, and returns where to
+// put it: the caller fills that and runs the flusher. It spares a lone conversation
+// the staging. It returns nil unless nobody flushes, nothing is published, and nobody
+// is expected to publish. What c published before has been sent then, for nobody
+// gives the role up before.
+func (c *conn) claimAlone(n int) []byte {
+	s, o := c.s, &c.s.out
+	streak := c.streak.Load() + 1
+	if !s.inline || streak >= streakFrom || c.expected.Load() != 0 || s.expect.left() != 0 ||
+		!o.role.CompareAndSwap(flushIdle, flushBusy) {
+		return nil
+	}
+	if o.published() { // by who found the role taken, or is about to claim it
+		s.runFlusher(c, nil)
+		return nil
+	}
+	c.streak.Store(streak)
+	o.head = o.stg.spare()[:n]
+	o.phase = phaseSending
+	return o.head
+}
+
+// sentErr is what Write returns after a frame was published.
+func (c *conn) sentErr() error {
 	switch { // where the session ended meanwhile, nobody knows whether p was sent
 	case c.s.closing.Load():
 		return net.ErrClosed
@@ -238,7 +271,6 @@ func (c *conn) reserveWait(ctx context.Context, n int, flush bool) (b []byte, i 
 	if ctx.Done() != nil {
 		defer context.AfterFunc(ctx, w.Wake)()
 	}
-	since := s.now()
 	for {
 		if s.out.claim() {
 			// Nobody flushes, so we make the room.
@@ -256,7 +288,7 @@ func (c *conn) reserveWait(ctx context.Context, n int, flush bool) (b []byte, i 
 				err = ctx.Err()
 			}
 			if err == nil {
-				w.Park(park.Until(c.writeDeadline.Load(), s.now()))
+				c.parkWriter(w)
 			}
 		}
 		s.out.leaveRoom(w)
@@ -264,10 +296,17 @@ func (c *conn) reserveWait(ctx context.Context, n int, flush bool) (b []byte, i 
 			break
 		}
 	}
-	s.count.flusher.Add(s.now() - since)
 	c.setSender(nil)
 	s.waiters.put(w)
 	return b, i, err
+}
+
+// parkWriter parks w, which belongs to a Write, until it is woken or c's deadline
+// passes.
+func (c *conn) parkWriter(w *waiter) {
+	since := c.s.now()
+	w.Park(park.Until(c.writeDeadline.Load(), since))
+	c.s.count.flusher.Add(c.s.now() - since)
 }
 
 // setSender names who to wake when c is closed or its write deadline is set.
@@ -286,12 +325,10 @@ func (c *conn) writeLent(p []byte) (int, error) {
 	l := newLent(c, w, p)
 	c.setSender(w)
 	s.out.lent.push(l)
-	since := s.now()
 	if s.out.claim() {
 		s.runFlusher(c, l)
 	}
 	n, err := c.awaitLent(l, w)
-	s.count.flusher.Add(s.now() - since)
 	c.setSender(nil)
 	s.waiters.put(w)
 	return n, err
@@ -323,7 +360,7 @@ func (c *conn) awaitLent(l *lent, w *waiter) (int, error) {
 			s.passOn()
 			return 0, err
 		case err == nil:
-			w.Park(park.Until(c.writeDeadline.Load(), s.now()))
+			c.parkWriter(w)
 		case state == lentQueued:
 			if l.state.CompareAndSwap(lentQueued, lentWithdrawn) {
 				return 0, err // the flusher recycles it

@@ -18,9 +18,7 @@ func (s *session) flush(c *conn, last bool) {
 		s.handOver()
 		return
 	}
-	since := s.now()
 	s.runFlusher(c, nil)
-	s.count.flusher.Add(s.now() - since)
 }
 
 // tryFlush sends what the caller has published without ever waiting for the
@@ -60,15 +58,12 @@ func (s *session) trySend() {
 		if !s.t.CanTry() {
 			break
 		}
-		n, err := s.t.TryWrite(o.head)
-		s.count.writes.Add(1)
-		s.count.bytesOut.Add(uint64(n))
-		o.head = o.head[n:]
+		err := o.try()
 		if err != nil && s.halfClosed.Load() {
 			o.dropBatch()
 			continue
 		}
-		if err != nil && !o.timedOut(err) {
+		if err != nil {
 			s.end(&TransportError{Op: "write", Err: err})
 			continue
 		}

@@ -82,7 +82,7 @@ func newSession(transport net.Conn, cfg *Config, accepting bool) (*session, erro
 	}
 	s.inline = s.t.Resumable()
 	s.lending = s.t.Resumable() && s.t.Vectored()
-	s.token = readToken{t: s.t, now: s.now, at: s.instant, permanent: !s.t.Deadlines()}
+	s.token = readToken{t: s.t, now: s.now, at: s.instant, counts: &s.in.count, permanent: !s.t.Deadlines()}
 	s.table.init()
 	s.expect.init()
 	s.out.init(s)

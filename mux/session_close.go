@@ -140,7 +140,7 @@ func (s *session) ping(ctx context.Context) (time.Duration, error) {
 }
 
 func (s *session) stats() Stats {
-	st := s.count.snapshot()
+	st := s.count.snapshot(s.token.count())
 	st.Conns = s.table.len()
 	return st
 }

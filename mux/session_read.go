@@ -43,6 +43,8 @@ type readSide struct {
 	n       int // bytes of p that are filled
 	empties int // reads in a row that brought nothing
 
+	count readCounts
+
 	// What this leader delivered to others.
 	delivered int
 	to        *conn
@@ -97,7 +99,7 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 			return nil
 		}
 		err := s.fill()
-		s.count.reads.Add(1)
+		s.in.count.reads++
 		if stalled = s.parse(); stalled != nil {
 			if err != nil && !s.token.timedOut(err) {
 				r.err = err
@@ -157,7 +159,7 @@ func (s *session) fillDirect(rest int) error {
 	if own > 0 {
 		r.dec.Advance(own)
 		r.n += own
-		s.count.payloadIn.Add(uint64(own))
+		r.count.payloadIn += uint64(own)
 		r.self.satisfy(r.leader)
 	}
 	r.w += n - own
@@ -167,7 +169,7 @@ func (s *session) fillDirect(rest int) error {
 // filled counts what a read brought.
 func (s *session) filled(n int, err error) error {
 	if n > 0 {
-		s.count.bytesIn.Add(uint64(n))
+		s.in.count.bytesIn += uint64(n)
 		s.in.empties = 0
 		return err
 	}
@@ -228,14 +230,14 @@ func (s *session) parseAll() (stalled *conn) {
 		r.r += n
 		switch {
 		case h != nil:
-			s.count.framesIn.Add(1)
+			r.count.framesIn++
 			if err := s.onVTHeader(h); err != nil {
 				s.end(err)
 				r.r = r.w
 				return nil
 			}
 		case payload != nil:
-			s.count.payloadIn.Add(uint64(n))
+			r.count.payloadIn += uint64(n)
 			if !s.deliver(r.cur, payload) {
 				r.held = payload
 				return r.cur
@@ -250,13 +252,13 @@ func (s *session) parseAll() (stalled *conn) {
 func (s *session) deliver(c *conn, p []byte) bool {
 	r := &s.in
 	if c == nil {
-		s.count.discarded.Add(uint64(len(p)))
+		r.count.discarded += uint64(len(p))
 		return true
 	}
 	c.mu.Lock()
 	if c.discards() {
 		c.mu.Unlock()
-		s.count.discarded.Add(uint64(len(p)))
+		r.count.discarded += uint64(len(p))
 		return true
 	}
 	if c == r.self && c.in.n == 0 && r.n < len(r.p) {

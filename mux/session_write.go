@@ -1,13 +1,11 @@
 package mux
 
 import (
-	"io"
 	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
 
-	"github.com/vtmux/vtmux/internal/xport"
 	"github.com/vtmux/vtmux/pool"
 	"github.com/vtmux/vtmux/wire"
 )
@@ -55,9 +53,12 @@ type writeSide struct {
 
 	mu      sync.Mutex
 	owner   *conn    // whose Write holds the role and may be blocked in the transport
-	armedAt int64    // the transport's write deadline: 0 none, 1 longAgo, else when
 	rooms   waitList // who waits for room in staging, or for rest
 	waiting atomic.Int32
+
+	// armedAt is the transport's write deadline: 0 none, 1 longAgo, else when. Written
+	// under mu.
+	armedAt atomic.Int64
 
 	// recalling is set, before the interrupt, by an owner that wants a claimed
 	// payload back. Arm clears the interrupt first and looks at this after.
@@ -99,6 +100,11 @@ func (o *writeSide) claim() bool {
 			return false
 		}
 	}
+}
+
+// published reports whether anything is published that is not collected.
+func (o *writeSide) published() bool {
+	return !o.stg.empty() || o.debts.top.Load() != nil || o.lent.top.Load() != nil
 }
 
 // rest gives the role up, unless something was published meanwhile.
@@ -155,6 +161,9 @@ func (s *session) runFlusher(c *conn, mine *lent) {
 			continue
 		}
 		o.finish(mine)
+		if !o.pending() && o.rest() {
+			return
+		}
 		round++
 		if c != nil && o.pending() && (mine != nil && o.queue.head != nil || round >= fairRounds) {
 			if mine == nil || mine.state.Load() == lentDone {
@@ -165,9 +174,10 @@ func (s *session) runFlusher(c *conn, mine *lent) {
 	}
 }
 
-// pending reports whether there is more to collect.
+// pending reports whether there is more to send than the last collect took into its
+// batch. (Debts stay where they are while earlier ones are owing.)
 func (o *writeSide) pending() bool {
-	return o.queue.head != nil || o.owing != nil || o.role.Load() == flushDirty
+	return o.queue.head != nil || o.owing != nil || o.debts.top.Load() != nil || o.role.Load() == flushDirty
 }
 
 // collect takes what is published. It reports false if the role passed to a
@@ -263,96 +273,6 @@ func (o *writeSide) claim1(l *lent) {
 	}
 	l.past = len(o.batch)
 	o.claimed = append(o.claimed, l)
-}
-
-// send writes the batch out. It returns errInterrupted when c's deadline passes, c
-// is closed, or a lent payload is recalled.
-func (o *writeSide) send(c *conn) error {
-	for empties := 0; len(o.head) > 0 || len(o.vec) > 0; {
-		if err := o.arm(c); err != nil {
-			return err
-		}
-		var n int64
-		var err error
-		if len(o.vec) > 0 {
-			n, err = o.s.t.WriteVec(&o.vec)
-		} else {
-			var m int
-			m, err = o.s.t.Write(o.head)
-			o.head = o.head[m:]
-			n = int64(m)
-		}
-		o.s.count.writes.Add(1)
-		o.s.count.bytesOut.Add(uint64(n))
-		if empties++; n > 0 {
-			empties = 0
-		} else if err == nil && empties >= maxEmptyCalls {
-			return io.ErrNoProgress
-		}
-		if err == nil || n > 0 && xport.IsTimeout(err) {
-			continue // arm tells whose timeout it was
-		}
-		if o.timedOut(err) {
-			return errInterrupted
-		}
-		return err
-	}
-	return nil
-}
-
-// timedOut reports whether err comes of the deadline that arm or an interrupt has
-// set. Any other timeout is the transport's own, and the session's end.
-func (o *writeSide) timedOut(err error) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return xport.IsTimeout(err) && o.armedAt != 0 && o.armedAt <= o.s.now()
-}
-
-// arm readies the transport for c's write as readToken.arm does for a read. It
-// returns errInterrupted where somebody can't wait for that write.
-func (o *writeSide) arm(c *conn) error {
-	o.mu.Lock()
-	o.owner = c
-	var want int64
-	if c != nil {
-		want = c.writeDeadline.Load()
-	}
-	switch {
-	case o.armedAt == want:
-	case o.armedAt > 1 && (want == 0 || o.armedAt < want) && o.armedAt > o.s.now():
-	default:
-		o.armedAt = want
-		o.s.t.SetWriteDeadline(o.s.instant(want))
-	}
-	o.mu.Unlock()
-	if o.recalling.Swap(false) || c != nil && c.cantWrite() != nil {
-		return errInterrupted
-	}
-	return nil
-}
-
-// rouse interrupts the flusher if it is c's Write.
-func (o *writeSide) rouse(c *conn) {
-	o.mu.Lock()
-	if o.owner == c {
-		o.interruptLocked()
-	}
-	o.mu.Unlock()
-}
-
-// recallNow makes whoever flushes look for recalled payloads.
-func (o *writeSide) recallNow() {
-	o.recalling.Store(true)
-	o.mu.Lock()
-	o.interruptLocked()
-	o.mu.Unlock()
-}
-
-func (o *writeSide) interruptLocked() {
-	if o.armedAt != 1 {
-		o.armedAt = 1
-		o.s.t.SetWriteDeadline(longAgo)
-	}
 }
 
 // recall copies what is unsent of each payload that its owner wants back, so that

@@ -72,6 +72,9 @@ func (g *staging) commit(i, n int) bool { return g.done[i].Add(int64(n)) == seal
 // empty reports whether nothing is reserved.
 func (g *staging) empty() bool { return uint32(g.word.Load()) == 0 }
 
+// spare returns the buffer that is not open. It is the flusher's, once it has sent it.
+func (g *staging) spare() []byte { return g.buf[1-g.word.Load()>>32] }
+
 // swap seals the open buffer and opens the other, which the flusher has sent. It
 // returns the sealed one's index and length. Settle must follow.
 func (g *staging) swap() (i, end int) {

@@ -32,30 +32,34 @@ type BlockedTimes struct {
 	Stalled time.Duration // the whole session, for an application that does not read
 }
 
-// counters are the session's own. The leader owns those of reading, the flusher
-// those of writing; they are atomic so that Stats may look.
+// counters are the session's own, but for those of the leader.
 type counters struct {
 	opened, accepted, refused, dropped atomic.Uint64
 
-	bytesIn, framesIn, reads, payloadIn, discarded atomic.Uint64 // the leader
-	bytesOut, writes                               atomic.Uint64 // the flusher
+	bytesOut, writes atomic.Uint64 // the flusher alone adds
 
 	reading, flusher, stalled atomic.Int64 // nanoseconds
 }
 
-func (k *counters) snapshot() Stats {
+// readCounts are what the leader counts, for itself: the read token shows them to
+// others whenever its lock is taken anyway.
+type readCounts struct {
+	bytesIn, framesIn, reads, payloadIn, discarded uint64
+}
+
+func (k *counters) snapshot(in readCounts) Stats {
 	return Stats{
 		Opened:    k.opened.Load(),
 		Accepted:  k.accepted.Load(),
 		Refused:   k.refused.Load(),
 		Dropped:   k.dropped.Load(),
-		BytesIn:   k.bytesIn.Load(),
+		BytesIn:   in.bytesIn,
 		BytesOut:  k.bytesOut.Load(),
-		FramesIn:  k.framesIn.Load(),
-		Reads:     k.reads.Load(),
+		FramesIn:  in.framesIn,
+		Reads:     in.reads,
 		Writes:    k.writes.Load(),
-		PayloadIn: k.payloadIn.Load(),
-		Discarded: k.discarded.Load(),
+		PayloadIn: in.payloadIn,
+		Discarded: in.discarded,
 		Blocked: BlockedTimes{
 			Reading: time.Duration(k.reading.Load()),
 			Flusher: time.Duration(k.flusher.Load()),

@@ -58,6 +58,8 @@ type readToken struct {
 	now func() int64 // nanoseconds since the session's base
 	at  func(int64) time.Time
 
+	counts *readCounts // the leader's own. Constant
+
 	// permanent: the transport has no deadlines, so nobody blocked in it could be
 	// interrupted, and the standby alone leads. Constant.
 	permanent bool
@@ -82,6 +84,8 @@ type readToken struct {
 
 	// armedAt is the transport's read deadline: 0 none, 1 longAgo, else when.
 	armedAt int64
+
+	counted readCounts // counts as they were when the leader last came by here
 }
 
 // enlist makes w wait for the token, and reports whether w has it right away.
@@ -101,7 +105,6 @@ func (t *readToken) enlist(w *waiter) bool {
 			t.backs = 0
 		}
 		t.leader = w
-		w.leads.Store(true)
 		return true
 	}
 	t.linkLocked(w)
@@ -121,20 +124,22 @@ func (t *readToken) leave(w *waiter) {
 	if t.leader == w {
 		t.passLocked()
 	}
-	w.leads.Store(false)
+	w.ledLocked()
 	t.mu.Unlock()
 }
 
 // release gives up the token that w holds. last is the connection whose reader
-// is about to wait again, or nil.
+// is about to wait again, or nil; with it, release also tells w when that was.
 func (t *readToken) release(w *waiter, last *conn) {
 	t.mu.Lock()
 	if t.leader != w {
 		panic("BUG: release of the read token by who does not hold it")
 	}
-	w.leads.Store(false)
+	w.ledLocked()
+	t.counted = *t.counts
 	if last != nil {
 		t.last, t.lastAt = last, t.now()
+		w.until = t.lastAt
 	}
 	t.passLocked()
 	t.mu.Unlock()
@@ -143,7 +148,8 @@ func (t *readToken) release(w *waiter, last *conn) {
 // stall gives up the token that w holds until c's reader has caught up.
 func (t *readToken) stall(w *waiter, c *conn) {
 	t.mu.Lock()
-	w.leads.Store(false)
+	w.ledLocked()
+	t.counted = *t.counts
 	t.leader = nil
 	t.stalledAt = t.now()
 	t.stalled.Store(c)
@@ -183,7 +189,7 @@ func (t *readToken) passLocked() {
 
 func (t *readToken) promoteLocked(w *waiter) {
 	t.leader = w
-	w.leads.Store(true)
+	w.promoted.Store(true)
 	w.Wake()
 }
 
@@ -268,6 +274,7 @@ func (t *readToken) rouse(w *waiter) {
 func (t *readToken) arm(w *waiter, c *conn) (want int64, roused bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.counted = *t.counts
 	roused = w.roused.Load()
 	if roused {
 		w.roused.Store(false)
@@ -301,6 +308,13 @@ func (t *readToken) close() {
 		t.timer.Stop()
 	}
 	t.mu.Unlock()
+}
+
+// count returns what the leaders have counted.
+func (t *readToken) count() readCounts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.counted
 }
 
 // held reports whether somebody leads.

@@ -30,21 +30,23 @@ func (c *deadlineConn) SetWriteDeadline(time.Time) error { return nil }
 type tokenTest struct {
 	*testing.T
 	*readToken
-	tr *deadlineConn
+	tr   *deadlineConn
+	took *waiter // took the token last by enlist
 }
 
 func tokenRun(t *testing.T, f func(tt *tokenTest)) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := new(deadlineConn)
-		f(&tokenTest{t, newToken(tr), tr})
+		f(&tokenTest{t, newToken(tr), tr, nil})
 	})
 }
 
 func newToken(tr net.Conn) *readToken {
 	base := time.Now().Add(-time.Microsecond)
 	return &readToken{
-		t:   xport.New(tr),
-		now: func() int64 { return int64(time.Since(base)) },
+		counts: new(readCounts),
+		t:      xport.New(tr),
+		now:    func() int64 { return int64(time.Since(base)) },
 		at: func(ns int64) time.Time {
 			if ns == 0 {
 				return time.Time{}
@@ -79,6 +81,7 @@ func (tt *tokenTest) lead(w *waiter) {
 	if !tt.enlist(w) {
 		tt.Fatal("the waiter did not get the token")
 	}
+	tt.took = w
 	tt.wantLeader(w)
 }
 
@@ -88,8 +91,8 @@ func (tt *tokenTest) wantLeader(w *waiter) {
 	if tt.leader != w {
 		tt.Fatalf("the leader is %p, want %p", tt.leader, w)
 	}
-	if w != nil && (!w.leads.Load() || w.queued) {
-		tt.Fatalf("the leader has leads %v, queued %v", w.leads.Load(), w.queued)
+	if w != nil && (w != tt.took && !w.promoted.Load() || w.queued) {
+		tt.Fatalf("the leader has promoted %v, queued %v", w.promoted.Load(), w.queued)
 	}
 	if tt.held() != (w != nil) {
 		tt.Fatalf("held is %v", tt.held())
@@ -123,7 +126,7 @@ func TestTokenGoesToWhoWaitsLongest(t *testing.T) {
 		for _, next := range []*waiter{b, c} {
 			was := tt.leader
 			tt.release(was, nil)
-			if was.leads.Load() {
+			if was.promoted.Load() {
 				tt.Fatal("who released the token believes that it leads")
 			}
 			tt.wantLeader(next)
@@ -176,7 +179,7 @@ func TestPromotedWaiterThatLeavesPassesTheTokenOn(t *testing.T) {
 		tt.wantLeader(b)
 		b.satisfied.Store(true)
 		tt.leave(b)
-		if b.leads.Load() {
+		if b.promoted.Load() {
 			tt.Error("who left believes that it leads")
 		}
 		tt.wantLeader(c)
@@ -342,7 +345,7 @@ func TestNobodyLeadsDuringAStall(t *testing.T) {
 		tt.lead(a)
 		tt.queue(b)
 		tt.stall(a, c)
-		if a.leads.Load() {
+		if a.promoted.Load() {
 			tt.Error("who stalled believes that it leads")
 		}
 		tt.wantLeader(nil)
@@ -624,7 +627,7 @@ func (st *tokenStress) read(r *tokenReader, rnd *rand.Rand) {
 	impatient := rnd.IntN(4) == 0
 	for !w.satisfied.Load() {
 		switch {
-		case leads || w.leads.Load():
+		case leads || w.promoted.Load():
 			st.lead(w, &r.c, rnd)
 			leads, enlisted = false, false
 		case !enlisted:

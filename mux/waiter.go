@@ -16,8 +16,9 @@ type waiter struct {
 	// satisfied is set, under the lock of the list that link belongs to, by who
 	// takes the waiter from that list because its wait is over.
 	satisfied atomic.Bool
-	// leads is set, under the token's lock, when the waiter is given the token.
-	leads atomic.Bool
+	// promoted is set, under the token's lock, when the waiter is given the token later
+	// than by enlist.
+	promoted atomic.Bool
 	// roused is set by who wants the waiter to look at more than satisfied.
 	roused atomic.Bool
 
@@ -28,12 +29,21 @@ type waiter struct {
 	next, prev *waiter
 	queued     bool
 
-	since int64 // when the wait began, on the session's clock; a reader's own
+	// A reader's own, on the session's clock.
+	since int64 // when the wait began
+	until int64 // when it gave the token up again; 0 if it did not
 
 	// Constant while the waiter is in use.
 	c       *conn // whose deadline counts; nil: none
 	lazy    bool  // waits for no bytes of a connection: see readToken
 	standby bool  // is the session's own lazy waiter
+}
+
+// ledLocked follows when w gives the token up. The token's lock is held.
+func (w *waiter) ledLocked() {
+	if w.promoted.Load() {
+		w.promoted.Store(false)
+	}
 }
 
 // waiterPool keeps a session's waiters. It belongs to the session because a

@@ -117,7 +117,7 @@ func TestPooledWaiterIsAsNew(t *testing.T) {
 		c := new(conn)
 		for range 100 { // the pool may or may not give back what it got
 			w := p.get(c)
-			if w.c != c || w.satisfied.Load() || w.roused.Load() || w.leads.Load() || w.lazy || w.standby || w.queued {
+			if w.c != c || w.satisfied.Load() || w.roused.Load() || w.promoted.Load() || w.lazy || w.standby || w.queued {
 				t.Fatalf("a waiter from the pool is marked: %+v", w)
 			}
 			if w.Park(1) {

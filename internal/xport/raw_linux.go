@@ -62,8 +62,9 @@ func (w *rawWriter) init() { w.fn = w.step }
 
 func (w *rawWriter) step(fd uintptr) bool {
 	for {
-		w.n, w.err = unix.SendmsgN(int(fd), w.p, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-		if w.err != unix.EINTR {
+		// Of package syscall, whose Write happens before net's Read, to the race detector.
+		w.n, w.err = syscall.Write(int(fd), w.p)
+		if w.err != syscall.EINTR {
 			return true
 		}
 	}
@@ -76,10 +77,10 @@ func (w *rawWriter) try(raw syscall.RawConn, p []byte) (int, error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case w.err == unix.EAGAIN:
+	case w.err == syscall.EAGAIN:
 		return 0, nil
 	case w.err != nil:
-		return 0, os.NewSyscallError("sendmsg", w.err)
+		return 0, os.NewSyscallError("write", w.err)
 	}
 	return w.n, nil
 }
