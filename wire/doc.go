@@ -9,5 +9,11 @@
 // A view aliases the bytes it is laid over: it is good for as long as they are,
 // and whoever owns the bytes owns the view.
 //
-// Source: docs/PROTOCOL.md, the vt-muxer protocol.
+// There are two protocols. vt-muxer's has one kind of frame: [VTHeader], written by
+// [PutVTHeader] and read by [VTDecoder]. Protocol 1 begins with a [Preface] and goes
+// on with frames of several types: [Header] and the bodies, written by the other Put
+// functions and read by [Decoder]. The Put functions write only what the decoder of
+// the other end accepts, and panic rather than write anything else.
+//
+// Source: docs/PROTOCOL.md.
 package wire

@@ -16,6 +16,17 @@ func eachLayout(t *testing.T, check func(t *testing.T, l layoutUnderTest)) {
 		layoutOf[U32](4, func(b []byte) U32 { return fromUint[U32](uint64(binary.BigEndian.Uint32(b))) }),
 		layoutOf[U64](8, func(b []byte) U64 { return fromUint[U64](binary.BigEndian.Uint64(b)) }),
 		layoutOf[VTHeader](20, slowVTHeader),
+		layoutOf[Header](8, slowHeader),
+		layoutOf[OpenBody](18, func(b []byte) OpenBody { return OpenBody{slowVTHeader(append(b[:18:18], 0, 0)).Addr} }),
+		layoutOf[WindowBody](8, func(b []byte) WindowBody {
+			return WindowBody{fromUint[U64](binary.BigEndian.Uint64(b))}
+		}),
+		layoutOf[CodeBody](4, func(b []byte) CodeBody { return CodeBody{slowU32(b)} }),
+		layoutOf[PingBody](8, func(b []byte) PingBody {
+			return PingBody{[8]byte{b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]}}
+		}),
+		layoutOf[GoAwayBody](8, func(b []byte) GoAwayBody { return GoAwayBody{slowU32(b), slowU32(b[4:])} }),
+		layoutOf[Preface](24, slowPreface),
 	} {
 		t.Run(l.typ.Name(), func(t *testing.T) { check(t, l) })
 	}
@@ -76,6 +87,30 @@ func slowVTHeader(b []byte) VTHeader {
 	h := VTHeader{Addr: addr.SocketAddrFrom(ip, binary.BigEndian.Uint16(b[16:]))}
 	h.Len.Set(binary.BigEndian.Uint16(b[18:]))
 	return h
+}
+
+func slowU16(b []byte) U16 { return fromUint[U16](uint64(binary.BigEndian.Uint16(b))) }
+func slowU32(b []byte) U32 { return fromUint[U32](uint64(binary.BigEndian.Uint32(b))) }
+
+// slowHeader reads a header of protocol 1 by encoding/binary and copies.
+func slowHeader(b []byte) Header {
+	return Header{Type: FrameType(b[0]), Flags: Flags(b[1]), Len: slowU16(b[2:]), ID: slowU32(b[4:])}
+}
+
+// slowPreface reads the body of a preface by encoding/binary and copies.
+func slowPreface(b []byte) Preface {
+	p := Preface{
+		Version:       slowU16(b[6:]),
+		InitialWindow: slowU32(b[8:]),
+		MaxConns:      slowU32(b[12:]),
+		MaxPayload:    slowU16(b[16:]),
+		Reserved:      slowU16(b[18:]),
+		KeepAlive:     slowU32(b[20:]),
+	}
+	for i := range p.Magic {
+		p.Magic[i] = b[i]
+	}
+	return p
 }
 
 // pattern returns n bytes, all different as far as bytes go.
@@ -149,11 +184,25 @@ func TestLayoutsHaveAlignment1(t *testing.T) {
 	})
 }
 
-func TestVTHeaderFieldsAreAtTheirOffsets(t *testing.T) {
-	typ := reflect.TypeFor[VTHeader]()
-	for name, want := range map[string]uintptr{"Addr": 0, "Len": 18} {
-		if f, ok := typ.FieldByName(name); !ok || f.Offset != want {
-			t.Errorf("%s is at offset %d, want %d", name, f.Offset, want)
+func TestFieldsAreAtTheirOffsets(t *testing.T) {
+	for typ, fields := range map[reflect.Type]map[string]uintptr{
+		reflect.TypeFor[VTHeader]():   {"Addr": 0, "Len": 18},
+		reflect.TypeFor[Header]():     {"Type": 0, "Flags": 1, "Len": 2, "ID": 4},
+		reflect.TypeFor[OpenBody]():   {"Addr": 0},
+		reflect.TypeFor[WindowBody](): {"Limit": 0},
+		reflect.TypeFor[CodeBody]():   {"Code": 0},
+		reflect.TypeFor[PingBody]():   {"Opaque": 0},
+		reflect.TypeFor[GoAwayBody](): {"LastID": 0, "Code": 4},
+		reflect.TypeFor[Preface](): {"Magic": 0, "Version": 6, "InitialWindow": 8, "MaxConns": 12, "MaxPayload": 16,
+			"Reserved": 18, "KeepAlive": 20},
+	} {
+		if typ.NumField() != len(fields) {
+			t.Errorf("%v has %d fields, want %d", typ, typ.NumField(), len(fields))
+		}
+		for name, want := range fields {
+			if f, ok := typ.FieldByName(name); !ok || f.Offset != want {
+				t.Errorf("%v.%s is at offset %d, want %d", typ, name, f.Offset, want)
+			}
 		}
 	}
 }

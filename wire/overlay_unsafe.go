@@ -24,7 +24,8 @@ import "unsafe"
 //  4. T has no pointers, so the garbage collector reads nothing in it, and a *T
 //     keeps the memory under it alive as a *byte does. Follows from 1.
 type Layout interface {
-	U16 | U32 | U64 | VTHeader
+	U16 | U32 | U64 | VTHeader |
+		Header | OpenBody | WindowBody | CodeBody | PingBody | GoAwayBody | Preface
 }
 
 // A member's size is the wire's, not the compiler's choice: these don't compile
@@ -32,6 +33,27 @@ type Layout interface {
 var (
 	_ [VTHeaderLen]byte = [unsafe.Sizeof(VTHeader{})]byte{}
 	_ [1]byte           = [unsafe.Alignof(VTHeader{})]byte{}
+
+	_ [HeaderLen]byte = [unsafe.Sizeof(Header{})]byte{}
+	_ [1]byte         = [unsafe.Alignof(Header{})]byte{}
+
+	_ [OpenBodyLen]byte = [unsafe.Sizeof(OpenBody{})]byte{}
+	_ [1]byte           = [unsafe.Alignof(OpenBody{})]byte{}
+
+	_ [WindowBodyLen]byte = [unsafe.Sizeof(WindowBody{})]byte{}
+	_ [1]byte             = [unsafe.Alignof(WindowBody{})]byte{}
+
+	_ [CodeBodyLen]byte = [unsafe.Sizeof(CodeBody{})]byte{}
+	_ [1]byte           = [unsafe.Alignof(CodeBody{})]byte{}
+
+	_ [PingBodyLen]byte = [unsafe.Sizeof(PingBody{})]byte{}
+	_ [1]byte           = [unsafe.Alignof(PingBody{})]byte{}
+
+	_ [GoAwayBodyLen]byte = [unsafe.Sizeof(GoAwayBody{})]byte{}
+	_ [1]byte             = [unsafe.Alignof(GoAwayBody{})]byte{}
+
+	_ [PrefaceLen]byte = [unsafe.Sizeof(Preface{})]byte{}
+	_ [1]byte          = [unsafe.Alignof(Preface{})]byte{}
 )
 
 // SizeOf returns the size of a T in bytes, in memory and on the wire.

@@ -57,7 +57,8 @@ func PutVTHeader(b []byte, a addr.SocketAddr, n int) {
 	h.Len.Set(uint16(n))
 }
 
-// badPayloadLen keeps fmt out of PutVTHeader, which is to be inlined.
+// badPayloadLen keeps fmt out of PutVTHeader and PutHeader, which every write goes
+// through.
 //
 //go:noinline
 func badPayloadLen(n int) {
