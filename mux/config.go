@@ -2,17 +2,23 @@ package mux
 
 import (
 	"fmt"
+	"math"
 	"time"
+
+	"github.com/vtmux/vtmux/wire"
 )
 
 // A Protocol says what a session speaks on the wire.
 type Protocol uint8
 
 const (
-	// ProtocolAuto is the default: the vt-muxer protocol.
+	// ProtocolAuto is the default. A Pipe speaks protocol 1. A Listener speaks what
+	// the peer's first 20 bytes show, protocol 1 or vt-muxer's.
 	ProtocolAuto Protocol = iota
 	// ProtocolVT is the protocol of the Rust crate vt-muxer 0.1 (PROTOCOL.md, 1).
 	ProtocolVT
+	// Protocol1 is vtmux's own (PROTOCOL.md, 2).
+	Protocol1
 )
 
 // String returns the protocol's name.
@@ -22,6 +28,8 @@ func (p Protocol) String() string {
 		return "auto"
 	case ProtocolVT:
 		return "vt"
+	case Protocol1:
+		return "1"
 	}
 	return fmt.Sprintf("Protocol(%d)", uint8(p))
 }
@@ -32,23 +40,55 @@ type Config struct {
 	// Protocol is what to speak. Default: ProtocolAuto.
 	Protocol Protocol
 
-	// MaxConns bounds the connections of a session, opened and accepted together,
-	// those included that are closed here and not yet by the peer. Open fails with
-	// ErrTooManyConns at the limit; a peer that goes beyond it ends the session,
-	// since the vt-muxer protocol has no way to refuse without keeping state.
-	// Default: 65,536. An idle connection costs about 270 bytes.
+	// MaxConns bounds the connections of a session. Default: 65,536. An idle
+	// connection costs about 350 bytes.
+	//
+	// With protocol 1 it counts each way for itself. The peer is told, and what it
+	// opens beyond is refused. A connection that the peer has opened counts until
+	// both ends have ended it and the application has closed it. Less than 128 is
+	// announced as 128. Open fails with ErrTooManyConns at this limit and at the
+	// peer's.
+	//
+	// With the vt-muxer protocol it counts both ways together, those included that
+	// are closed here and not yet by the peer. A peer that goes beyond it ends the
+	// session, since there is no way to refuse without keeping state.
 	MaxConns int
 
 	// AcceptBacklog bounds the connections that the peer has opened and nobody has
-	// accepted yet. One beyond it is refused, and stalls nothing. Default: as
-	// MaxConns, since a vt-muxer peer can't tell a refusal from an empty answer.
+	// accepted yet. One beyond it is refused, and stalls nothing. Default: 1,024,
+	// or MaxConns if that is less; with the vt-muxer protocol MaxConns, since such a
+	// peer can't tell a refusal from an empty answer.
 	AcceptBacklog int
 
-	// MaxWindow is how many bytes a connection may hold unread. The vt-muxer
-	// protocol has no flow control, so when one more byte comes for a connection
-	// that holds that much, the session stops reading until its reader has caught
-	// up or closed it; vt-muxer itself does so at 131,070. Default: 16 MiB.
+	// InitialWindow is how many bytes the peer may send on a connection before any
+	// has been read (protocol 1). At least 65,536, the default.
+	InitialWindow int
+
+	// MaxWindow is how many bytes a connection may hold unread. Default: 16 MiB.
+	//
+	// With protocol 1 a connection's window begins at InitialWindow, and doubles up
+	// to this while the application reads a window per round trip.
+	//
+	// The vt-muxer protocol has no flow control, so when one more byte comes for a
+	// connection that holds that much, the session stops reading until its reader
+	// has caught up or closed it; vt-muxer itself does so at 131,070.
 	MaxWindow int
+
+	// KeepAliveInterval is how long the transport may be silent before a PING is
+	// sent, and KeepAliveTimeout how long after that it may be silent both ways
+	// before the session ends (protocol 1; PROTOCOL.md, 2.10). Any byte that comes
+	// counts as life. Default: 15 s and 30 s. An interval below zero: no keep-alive.
+	KeepAliveInterval, KeepAliveTimeout time.Duration
+
+	// PrefaceTimeout bounds the time for the peer's preface (protocol 1), from the
+	// start of the session where it must come, and else from its first byte.
+	// Default: 10 s. Below zero: no bound.
+	PrefaceTimeout time.Duration
+
+	// SilenceTimeout bounds how long a Listener on ProtocolAuto waits for the peer's
+	// first byte. A vt-muxer peer says nothing until it opens a connection.
+	// Default: 5 min. Below zero: no bound.
+	SilenceTimeout time.Duration
 
 	// HandshakeTimeout bounds the transport's own handshake (TLS), which runs
 	// before the first byte of the session. Default: 10 s. Below zero: no bound.
@@ -56,9 +96,14 @@ type Config struct {
 }
 
 const (
-	defaultMaxConns         = 1 << 16
-	defaultMaxWindow        = 16 << 20
-	defaultHandshakeTimeout = 10 * time.Second
+	defaultMaxConns          = 1 << 16
+	defaultBacklog           = 1 << 10
+	defaultMaxWindow         = 16 << 20
+	defaultKeepAliveInterval = 15 * time.Second
+	defaultKeepAliveTimeout  = 30 * time.Second
+	defaultPrefaceTimeout    = 10 * time.Second
+	defaultSilenceTimeout    = 5 * time.Minute
+	defaultHandshakeTimeout  = 10 * time.Second
 
 	// minMaxWindow is what a vt-muxer end holds for a connection at least: two
 	// payloads of the largest size.
@@ -66,41 +111,69 @@ const (
 )
 
 // withDefaults returns cfg with every default filled in, or what is wrong with it.
+// AcceptBacklog stays 0 where its default depends on the protocol.
 func (cfg *Config) withDefaults() (Config, error) {
 	var c Config
 	if cfg != nil {
 		c = *cfg
 	}
-	switch c.Protocol {
-	case ProtocolAuto:
-		c.Protocol = ProtocolVT
-	case ProtocolVT:
-	default:
-		return c, fmt.Errorf("mux: Config.Protocol is %v: use ProtocolAuto or ProtocolVT", c.Protocol)
-	}
-	backlog := c.MaxConns
-	if backlog == 0 {
-		backlog = defaultMaxConns
+	if c.Protocol > Protocol1 {
+		return c, fmt.Errorf("mux: Config.Protocol is %v: use ProtocolAuto, ProtocolVT or Protocol1", c.Protocol)
 	}
 	for _, f := range []struct {
-		name string
-		v    *int
-		def  int
-		min  int
+		name     string
+		v        *int
+		def      int
+		min, max int
 	}{
-		{"MaxConns", &c.MaxConns, defaultMaxConns, 1},
-		{"AcceptBacklog", &c.AcceptBacklog, backlog, 1},
-		{"MaxWindow", &c.MaxWindow, defaultMaxWindow, minMaxWindow},
+		{"MaxConns", &c.MaxConns, defaultMaxConns, 1, math.MaxInt32},
+		{"AcceptBacklog", &c.AcceptBacklog, 0, 1, math.MaxInt32},
+		{"InitialWindow", &c.InitialWindow, wire.MinWindow, wire.MinWindow, math.MaxInt32},
+		{"MaxWindow", &c.MaxWindow, max(defaultMaxWindow, c.InitialWindow), max(minMaxWindow, c.InitialWindow), math.MaxInt32},
+	} {
+		if *f.v == 0 {
+			*f.v = f.def
+			continue
+		}
+		if *f.v < f.min || *f.v > f.max {
+			return c, fmt.Errorf("mux: Config.%s is %d: it must be at least %d and at most %d, or 0 for the default", f.name, *f.v, f.min, f.max)
+		}
+	}
+	for _, f := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{
+		{&c.KeepAliveInterval, defaultKeepAliveInterval},
+		{&c.KeepAliveTimeout, defaultKeepAliveTimeout},
+		{&c.PrefaceTimeout, defaultPrefaceTimeout},
+		{&c.SilenceTimeout, defaultSilenceTimeout},
+		{&c.HandshakeTimeout, defaultHandshakeTimeout},
 	} {
 		if *f.v == 0 {
 			*f.v = f.def
 		}
-		if *f.v < f.min {
-			return c, fmt.Errorf("mux: Config.%s is %d: it must be at least %d, or 0 for the default", f.name, *f.v, f.min)
-		}
-	}
-	if c.HandshakeTimeout == 0 {
-		c.HandshakeTimeout = defaultHandshakeTimeout
 	}
 	return c, nil
+}
+
+// backlog returns how many connections may wait to be accepted.
+func (cfg *Config) backlog(one bool) int {
+	switch {
+	case cfg.AcceptBacklog != 0:
+		return cfg.AcceptBacklog
+	case one:
+		return min(defaultBacklog, cfg.MaxConns)
+	}
+	return cfg.MaxConns
+}
+
+// settings returns what the preface tells the peer.
+func (cfg *Config) settings() wire.Settings {
+	return wire.Settings{
+		Version:       wire.Version,
+		InitialWindow: uint32(cfg.InitialWindow),
+		MaxConns:      uint32(max(cfg.MaxConns, wire.MinConns)),
+		MaxPayload:    wire.MaxPayload,
+		KeepAlive:     uint32(min(max(cfg.KeepAliveInterval, 0).Milliseconds(), math.MaxUint32)),
+	}
 }

@@ -20,25 +20,56 @@ var (
 	// ErrRefused: the peer refused the connection. See RefusedError.
 	ErrRefused = errors.New("mux: connection refused by the peer")
 
-	// ErrDraining: Shutdown has begun, so nothing new can be opened.
-	ErrDraining = errors.New("mux: session is shutting down")
+	// ErrDraining: Shutdown has begun, here or at the peer, so nothing new can be
+	// opened. Nothing has been sent: it is safe to open elsewhere.
+	ErrDraining = errors.New("mux: session is shutting down; open on another session")
 
-	// ErrTooManyConns: Config.MaxConns is reached.
-	ErrTooManyConns = errors.New("mux: too many connections")
+	// ErrTooManyConns: Config.MaxConns is reached, or the peer's limit.
+	ErrTooManyConns = errors.New("mux: too many connections; close some, raise MaxConns at both ends, or use another session")
+
+	// ErrExhausted: the session has used up its 4,294,967,295 connection IDs.
+	ErrExhausted = errors.New("mux: connection IDs are used up; open on another session")
+
+	// ErrNoPreface: the peer did not begin with a preface of protocol 1.
+	ErrNoPreface = errors.New("mux: the peer sent no preface of protocol 1; if it is a vt-muxer, set Config.Protocol to ProtocolVT")
+
+	// ErrSilent: the transport was silent both ways for too long.
+	ErrSilent = errors.New("mux: the peer is silent: nothing came within Config.KeepAliveInterval and KeepAliveTimeout")
 
 	// ErrProtocol: the peer broke the protocol. See ProtocolError.
 	ErrProtocol = errors.New("mux: protocol violation by the peer")
 )
 
-// A Code says why a connection was reset. Codes below 256 are the package's own;
-// the rest is the application's.
+// A Code says why a connection was reset or refused, or a session ended. Codes below 256
+// are the package's own (PROTOCOL.md, 2.14); the rest is the application's.
 type Code uint32
 
 const (
-	// CodeNone is a reset without a reason.
+	// CodeNone is no reason.
 	CodeNone Code = 0
-	// CodeCrossedOpen: both ends opened the same address at the same time.
+	// CodeCrossedOpen: both ends opened the same address at the same time. Never on
+	// the wire; with the vt-muxer protocol alone.
 	CodeCrossedOpen Code = 1
+	// CodeProtocol: the peer broke the protocol.
+	CodeProtocol Code = 2
+	// CodeFlowControl: more was sent on a connection than was granted.
+	CodeFlowControl Code = 3
+	// CodeTooManyConns: as many connections are open as the receiver allows.
+	CodeTooManyConns Code = 4
+	// CodeBacklog: as many connections wait to be accepted as the receiver allows.
+	CodeBacklog Code = 5
+	// CodeDraining: the session is shutting down.
+	CodeDraining Code = 6
+	// CodeCalm: too many frames that brought nothing forward.
+	CodeCalm Code = 7
+	// CodeTimeout: the peer was silent for too long.
+	CodeTimeout Code = 8
+	// CodeClosed: the application closed the connection or the session.
+	CodeClosed Code = 9
+	// CodeInternal: the sender has not the means to go on.
+	CodeInternal Code = 10
+	// CodeNotAccepting: the receiver accepts no connections: it is a Pipe.
+	CodeNotAccepting Code = 11
 )
 
 // A ResetError is what a connection's calls return once it was given up by either end.
@@ -77,17 +108,48 @@ func (e *RefusedError) Error() string {
 // Is reports whether target is ErrRefused.
 func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
 
+// A StoppedError is what Write returns when the peer has stopped reading. It answers
+// errors.Is(err, syscall.EPIPE).
+type StoppedError struct{ Code Code }
+
+func (e *StoppedError) Error() string {
+	return fmt.Sprintf("mux: the peer has stopped reading, code %d", e.Code)
+}
+
+// Is reports whether target is syscall.EPIPE.
+func (e *StoppedError) Is(target error) bool { return target == syscall.EPIPE }
+
+// A GoAwayError is why a session ended when the peer ended it and said why. It answers
+// errors.Is(err, io.ErrUnexpectedEOF), for what was open has been cut.
+type GoAwayError struct {
+	Code Code
+	Text string // what the peer said; show it with %q
+}
+
+func (e *GoAwayError) Error() string {
+	return fmt.Sprintf("mux: the peer ended the session, code %d: %q", e.Code, e.Text)
+}
+
+// Is reports whether target is io.ErrUnexpectedEOF.
+func (e *GoAwayError) Is(target error) bool { return target == io.ErrUnexpectedEOF }
+
 // A ProtocolError tells which rule the peer broke and where. It answers
 // errors.Is(err, ErrProtocol), and the sentinel of the rule where there is one.
 type ProtocolError struct {
 	Offset uint64          // of the first byte after the offending header, in bytes from the session's first
-	Addr   addr.SocketAddr // the connection the frame named
+	Frame  string          // the header, protocol 1; else empty
+	Addr   addr.SocketAddr // the connection the frame named, vt-muxer protocol; else zero
+	Code   Code            // what the peer was told, protocol 1
 	Rule   string          // what was broken
 	Err    error           // the rule's sentinel, or nil
 }
 
 func (e *ProtocolError) Error() string {
-	return fmt.Sprintf("%v: %s (frame for %v, ends at byte %d)", ErrProtocol, e.Rule, e.Addr, e.Offset)
+	frame := e.Frame
+	if frame == "" {
+		frame = "frame for " + e.Addr.String()
+	}
+	return fmt.Sprintf("%v: %s (%s, ends at byte %d)", ErrProtocol, e.Rule, frame, e.Offset)
 }
 
 // Is reports whether target is ErrProtocol.
