@@ -16,23 +16,24 @@ type acceptQueue struct {
 	closed     bool
 }
 
+// full reports whether as many connections wait as may.
+func (q *acceptQueue) full(most int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.n >= most
+}
+
 // offer queues c for the application, or refuses it. The leader calls it, and never
 // waits for an application here (hostile peers, R2).
 func (s *session) offer(c *conn) {
 	q := &s.accept
 	q.mu.Lock()
-	if !s.accepting || q.closed || q.n >= s.cfg.AcceptBacklog || s.draining.Load() {
+	if !s.accepting || q.closed || q.n >= s.cfg.backlog(s.one) || !s.one && s.draining.Load() {
 		q.mu.Unlock()
 		s.refuseNew(c)
 		return
 	}
-	if q.tail == nil {
-		q.head = c
-	} else {
-		q.tail.acceptNext = c
-	}
-	q.tail = c
-	q.n++
+	q.pushLocked(c)
 	w := q.waiters.pop()
 	q.mu.Unlock()
 	s.in.to = c
@@ -48,31 +49,77 @@ func (s *session) refuseNew(c *conn) {
 	s.count.refused.Add(1)
 	c.mu.Lock()
 	c.readErr, c.writeErr = net.ErrClosed, net.ErrClosed
+	c.resetCode, c.stopCode = CodeDraining, CodeDraining
 	c.flags.Or(flagClosed | flagReadShut | flagReadOver | flagWriteShut)
 	c.mu.Unlock()
-	s.out.debts.add(c, owesEnd)
-	s.in.owes = true
+	if c.id != 0 {
+		s.in.calm.refused(s.cfg.InitialWindow)
+		s.owe(c, owesRefusal)
+		return
+	}
+	s.owe(c, owesEnd)
 }
 
-// refuse answers an open the only way the vt-muxer protocol has: by ending our half
-// at once, so that the opener reads io.EOF, and discarding what it sends. A
-// vt-muxer end ignores such an open, which leaves the opener waiting for ever.
-func (s *session) refuse(c *conn) {
+// refuse refuses a connection that was queued. The vt-muxer protocol has one way
+// only: our half ends at once, so that the opener reads io.EOF, and what it sends is
+// discarded. A vt-muxer end ignores such an open, which leaves the opener waiting for
+// ever.
+func (s *session) refuse(c *conn, code Code, reason string) bool {
+	if c.id == 0 {
+		if !c.close(net.ErrClosed, net.ErrClosed) {
+			return false
+		}
+	} else if !c.closeRefusing(code, reason) {
+		return false
+	}
 	s.count.refused.Add(1)
-	c.close(net.ErrClosed, net.ErrClosed)
+	return true
+}
+
+func (q *acceptQueue) pushLocked(c *conn) {
+	c.queued = true
+	c.acceptPrev = q.tail
+	if q.tail == nil {
+		q.head = c
+	} else {
+		q.tail.acceptNext = c
+	}
+	q.tail = c
+	q.n++
+}
+
+func (q *acceptQueue) unlinkLocked(c *conn) {
+	if c.acceptPrev == nil {
+		q.head = c.acceptNext
+	} else {
+		c.acceptPrev.acceptNext = c.acceptNext
+	}
+	if c.acceptNext == nil {
+		q.tail = c.acceptPrev
+	} else {
+		c.acceptNext.acceptPrev = c.acceptPrev
+	}
+	c.acceptNext, c.acceptPrev, c.queued = nil, nil, false
+	q.n--
+}
+
+// remove takes c out, and reports whether it was in.
+func (q *acceptQueue) remove(c *conn) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !c.queued {
+		return false
+	}
+	q.unlinkLocked(c)
+	return true
 }
 
 // nextLocked takes the oldest connection, or nil.
 func (q *acceptQueue) nextLocked() *conn {
 	c := q.head
-	if c == nil {
-		return nil
+	if c != nil {
+		q.unlinkLocked(c)
 	}
-	q.head, c.acceptNext = c.acceptNext, nil
-	if q.head == nil {
-		q.tail = nil
-	}
-	q.n--
 	return c
 }
 
@@ -81,20 +128,16 @@ func (q *acceptQueue) nextLocked() *conn {
 func (q *acceptQueue) close(s *session, refuse bool) {
 	q.mu.Lock()
 	q.closed = true
-	var head *conn
-	if refuse {
-		head = q.head
-		q.head, q.tail, q.n = nil, nil, 0
+	var unserved []*conn
+	for refuse && q.head != nil {
+		unserved = append(unserved, q.nextLocked())
 	}
 	for w := q.waiters.pop(); w != nil; w = q.waiters.pop() {
 		s.token.rouse(w)
 	}
 	q.mu.Unlock()
-	for c := head; c != nil; {
-		next := c.acceptNext
-		c.acceptNext = nil
-		s.refuse(c)
-		c = next
+	for _, c := range unserved {
+		s.refuse(c, CodeDraining, "")
 	}
 }
 
@@ -131,6 +174,9 @@ func (s *session) acceptErr() error {
 	}
 	if err := s.err(); err != nil {
 		return err
+	}
+	if s.failing.Load() {
+		return s.failure
 	}
 	return ErrDraining
 }

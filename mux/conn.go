@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vtmux/vtmux/addr"
+	"github.com/vtmux/vtmux/wire"
 )
 
 // A Conn is one logical connection. It is a net.Conn, safe for concurrent use.
@@ -105,6 +106,8 @@ const (
 	flagReadShut                     // nothing more is kept for readers
 	flagWriteShut                    // nothing more is accepted from writers
 	flagReadOver                     // readErr is set: nothing more will come
+	flagStopSent                     // STOP is owed or sent
+	flagStopped                      // the peer's STOP has come
 )
 
 // conn is a connection's state. The session's table holds it from the open until
@@ -113,10 +116,12 @@ type conn struct {
 	// Constant.
 	s      *session
 	addr   addr.SocketAddr
-	opener bool // we opened it
+	id     wire.ID // protocol 1; else 0. Set before anybody else sees the connection
+	opener bool    // we opened it
 
 	// Written under table.mu.
 	halves atomic.Uint32
+	slot   bool // counts in table.slots
 
 	flags  atomic.Uint32 // set under mu
 	streak atomic.Uint32 // small writes since the last read
@@ -132,7 +137,15 @@ type conn struct {
 	owes     atomic.Uint32 // debts; from 0 to something: whoever did that adds the conn to the stack
 	owesNext *conn         // the stack's and then the flusher's
 
-	acceptNext *conn // guarded by acceptQueue.mu
+	// Guarded by acceptQueue.mu.
+	acceptNext, acceptPrev *conn
+	queued                 bool
+
+	// Protocol 1's flow control: see window.go.
+	sendLimit atomic.Uint64
+	sent      uint64  // payload bytes sent or lent; the write lock's holder's
+	creditor  *waiter // of the Write that waits for sendLimit; guarded by mu
+	recv      recvWindow
 
 	mu       sync.Mutex
 	in       recvQueue
@@ -141,6 +154,49 @@ type conn struct {
 	sender   *waiter  // of the Write that holds wlock, while it may park
 	readErr  error    // what follows the bytes of in; set once, with flagReadOver
 	writeErr error    // why nothing can be written; set once, with flagWriteShut
+
+	ending    uint32    // what is owed when the write lock is free: owesEnd or another end
+	stopCode  Code      // what our STOP says
+	resetCode Code      // what our RESET says, or REFUSED
+	more      *connMore // what few connections have
+}
+
+// connMore is what few connections have.
+type connMore struct {
+	metadata []byte // that came with the OPEN
+	reason   string // of our REFUSED
+}
+
+func (c *conn) reason() string {
+	if c.more == nil {
+		return ""
+	}
+	return c.more.reason
+}
+
+// yours returns the flag that says whose ID c's frames bear.
+func (c *conn) yours() wire.Flags {
+	if c.opener {
+		return 0
+	}
+	return wire.FlagYours
+}
+
+// headerLen returns the length of the header of a frame with payload.
+func (s *session) headerLen() int {
+	if s.one {
+		return wire.HeaderLen
+	}
+	return wire.VTHeaderLen
+}
+
+// putHeader writes the header of a frame of c with n bytes of payload.
+func (c *conn) putHeader(b []byte, n int) {
+	if c.id != 0 {
+		wire.PutDataHeader(b, c.yours(), c.id, n)
+	} else {
+		wire.PutVTHeader(b, c.addr, n)
+	}
 }
 
 func (c *conn) isClosed() bool { return c.flags.Load()&flagClosed != 0 }
@@ -217,6 +273,9 @@ func (c *conn) rouseWriters() {
 	}
 	if c.sender != nil {
 		c.sender.Wake()
+	}
+	if c.creditor != nil {
+		c.s.token.rouse(c.creditor)
 	}
 	c.mu.Unlock()
 	c.s.out.rouse(c)

@@ -3,6 +3,7 @@ package mux
 import (
 	"net"
 	"runtime"
+	"strings"
 	"syscall"
 )
 
@@ -10,7 +11,9 @@ import (
 // reads io.EOF; what the peer still sends is discarded. Pending calls return
 // net.ErrClosed. Close never waits for the transport. Closing twice is no error.
 //
-// The address stays in use (ErrAddrInUse) until the peer has ended its half too.
+// With protocol 1 the peer's writers fail with EPIPE, if its half has not ended. With
+// the vt-muxer protocol it is not told, and the address stays in use (ErrAddrInUse)
+// until it has ended its half too.
 func (h *Conn) Close() error {
 	if h.c.close(net.ErrClosed, net.ErrClosed) {
 		runtime.SetFinalizer(h, nil)
@@ -28,8 +31,8 @@ func (h *Conn) CloseWrite() error {
 }
 
 // CloseRead gives up reading: what was received, and what comes, is discarded, and
-// Read returns net.ErrClosed. With the vt-muxer protocol the peer is not told, and its
-// Writes go on into the void.
+// Read returns net.ErrClosed. The peer's Writes fail with EPIPE; with the vt-muxer protocol
+// it is not told, and they go on into the void.
 func (h *Conn) CloseRead() error {
 	err := h.c.closeRead()
 	runtime.KeepAlive(h)
@@ -37,11 +40,13 @@ func (h *Conn) CloseRead() error {
 }
 
 // Reset gives the connection up: calls here return a *ResetError with code, and
-// what was received is discarded. The vt-muxer protocol has no reset, so the peer
-// sees what Close would show it, and never the code. The Conn needs no Close then.
+// what was received, or not yet sent, is discarded. The peer's Reads return a
+// *ResetError with code as well, its Writes a *StoppedError. The vt-muxer protocol has
+// no reset, so there the peer sees what Close would show it, and never the code. The
+// Conn needs no Close then.
 func (h *Conn) Reset(code Code) error {
 	err := &ResetError{Code: code}
-	if h.c.close(err, err) {
+	if h.c.closeWith(err, err, owesReset, code) {
 		runtime.SetFinalizer(h, nil)
 	}
 	runtime.KeepAlive(h)
@@ -50,6 +55,30 @@ func (h *Conn) Reset(code Code) error {
 
 // close ends both halves here and reports whether it was the first to do so.
 func (c *conn) close(readErr, writeErr error) bool {
+	return c.closeWith(readErr, writeErr, owesEnd, CodeClosed)
+}
+
+// closeRefusing is close for a connection that was not accepted.
+func (c *conn) closeRefusing(code Code, reason string) bool {
+	reason = strings.ToValidUTF8(reason, "\uFFFD")
+	if reason != "" {
+		c.mu.Lock()
+		if !c.isClosed() {
+			if c.more == nil {
+				c.more = new(connMore)
+			}
+			c.more.reason = reason
+		}
+		c.mu.Unlock()
+	}
+	return c.closeWith(net.ErrClosed, net.ErrClosed, owesRefusal, code)
+}
+
+// closeWith is close, where our half ends by what end says: the END or FIN, RESET with
+// code, or REFUSED with code. STOP, with code as well, is sent if the peer's half is
+// open.
+func (c *conn) closeWith(readErr, writeErr error, end uint32, code Code) bool {
+	s := c.s
 	c.mu.Lock()
 	f := c.flags.Load()
 	if f&flagClosed != 0 {
@@ -58,20 +87,50 @@ func (c *conn) close(readErr, writeErr error) bool {
 	}
 	c.readErr, c.writeErr = readErr, writeErr
 	c.flags.Or(flagClosed | flagReadShut | flagReadOver | flagWriteShut)
+	stop := c.stopLocked(code) && end != owesRefusal
+	if c.id == 0 {
+		end = owesEnd
+	} else if f&flagWriteShut == 0 {
+		c.resetCode = code
+	}
 	unread := c.in.takeAll()
 	c.wakeReadersLocked()
 	c.mu.Unlock()
 	releaseAll(unread)
 
-	c.s.token.closedConn(c)
-	if c.s.token.stalled.Load() == c {
-		c.s.unstall(c)
+	s.token.closedConn(c)
+	if s.token.stalled.Load() == c {
+		s.unstall(c)
 	}
-	if f&flagWriteShut == 0 {
-		c.endWrite()
-	} else {
+	if stop {
+		s.out.debts.add(c, owesStop)
+	}
+	switch {
+	case f&flagWriteShut == 0:
+		c.endWrite(end)
+	case end == owesRefusal: // the peer's STOP has ended our half
+		s.out.debts.add(c, end)
+	default:
 		c.rouseWriters()
 	}
+	if c.id != 0 {
+		s.table.freeSlot(c)
+		if end == owesRefusal {
+			s.in.calm.refused(s.cfg.InitialWindow)
+		}
+		s.tryFlush()
+	}
+	return true
+}
+
+// stopLocked prepares the STOP that tells the peer that nothing more is read, and
+// reports whether it is due: once, with protocol 1.
+func (c *conn) stopLocked(code Code) bool {
+	if c.id == 0 || c.flags.Load()&flagStopSent != 0 {
+		return false
+	}
+	c.flags.Or(flagStopSent)
+	c.stopCode = code
 	return true
 }
 
@@ -89,21 +148,42 @@ func (c *conn) closeWrite() error {
 	c.writeErr = syscall.EPIPE
 	c.flags.Or(flagWriteShut)
 	c.mu.Unlock()
-	c.endWrite()
+	c.endWrite(owesEnd)
 	return nil
 }
 
-// endWrite sends our END behind the last byte that has been claimed. flagWriteShut
-// is set. A Write that runs is interrupted, and sends the END when it is out.
-func (c *conn) endWrite() {
+// stopped answers the peer's STOP with RESET, and fails the writers. It reports whether
+// it is the first. The leader calls it and flushes.
+func (c *conn) stopped(code Code) bool {
 	c.mu.Lock()
+	f := c.flags.Load()
+	if f&flagStopped != 0 {
+		c.mu.Unlock()
+		return false
+	}
+	if f&flagWriteShut == 0 {
+		c.writeErr = &StoppedError{Code: code}
+	}
+	c.resetCode = code
+	c.flags.Or(flagStopped | flagWriteShut)
+	c.mu.Unlock()
+	c.endWrite(owesReset)
+	return true
+}
+
+// endWrite makes us owe the end of our half, behind the last byte that has been
+// claimed. flagWriteShut is set. A Write that runs is interrupted, and the end is owed
+// when it is out.
+func (c *conn) endWrite(end uint32) {
+	c.mu.Lock()
+	c.ending |= end
 	free := c.wlock.tryLock(wEnding)
 	c.mu.Unlock()
 	if !free {
 		c.rouseWriters()
 		return
 	}
-	c.s.out.debts.add(c, owesEnd)
+	c.s.out.debts.add(c, end)
 	c.unlockWrite()
 	c.s.tryFlush()
 }
@@ -117,6 +197,7 @@ func (c *conn) closeRead() error {
 	if c.flags.Load()&flagReadOver == 0 {
 		c.readErr = net.ErrClosed
 	}
+	stop := c.stopLocked(CodeClosed)
 	c.flags.Or(flagReadShut | flagReadOver)
 	unread := c.in.takeAll()
 	c.wakeReadersLocked()
@@ -124,6 +205,10 @@ func (c *conn) closeRead() error {
 	releaseAll(unread)
 	if c.s.token.stalled.Load() == c {
 		c.s.unstall(c)
+	}
+	if stop {
+		c.s.out.debts.add(c, owesStop)
+		c.s.tryFlush()
 	}
 	return nil
 }

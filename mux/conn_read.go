@@ -78,7 +78,7 @@ func (c *conn) expired(at int64) bool { return at != 0 && c.s.now() >= at }
 // waits, that one is woken.
 func (c *conn) takeLocked(p []byte) int {
 	n := c.in.read(p)
-	c.tookLocked()
+	c.tookLocked(n)
 	return n
 }
 
@@ -95,10 +95,14 @@ func (c *conn) leaveBytesLocked() {
 	}
 }
 
-// tookLocked follows the taking of bytes from in. It unlocks mu.
-func (c *conn) tookLocked() {
+// tookLocked follows the taking of n bytes from in. It unlocks mu.
+func (c *conn) tookLocked(n int) {
 	room := c.in.n < c.s.cfg.MaxWindow
+	due := c.consumeLocked(n)
 	c.leaveBytesLocked()
+	if due {
+		c.grant()
+	}
 	if room && c.s.token.stalled.Load() == c {
 		c.s.unstall(c)
 	}
@@ -158,11 +162,13 @@ func (c *conn) await(w *waiter, p []byte) (n int, err error) {
 	return n, err
 }
 
-// satisfy ends the wait of w, which leads and has got bytes directly.
-func (c *conn) satisfy(w *waiter) {
+// satisfy ends the wait of w, which leads and has got n bytes directly. It reports
+// whether a WINDOW is due.
+func (c *conn) satisfy(w *waiter, n int) (due bool) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.readers.take(w)
-	c.mu.Unlock()
+	return c.consumeLocked(n)
 }
 
 // wantsDirect reports whether the next payload bytes may go to the leader's slice:
@@ -199,8 +205,9 @@ func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
 			}
 			continue
 		}
+		size := c.in.n
 		list := c.in.takeAll()
-		c.tookLocked()
+		c.tookLocked(size)
 		back = back[:0]
 		for g := list; g != nil; g = g.next {
 			back = append(back, g.b[g.r:])

@@ -100,7 +100,7 @@ func (c *conn) lockWrite() error {
 }
 
 func (c *conn) lockWriteSlow() error {
-	w := c.s.waiters.get(c)
+	w := c.s.waiters.get(nil)
 	defer c.s.waiters.put(w)
 	for {
 		c.mu.Lock()
@@ -142,7 +142,7 @@ func (c *conn) unlockWrite() {
 	c.mu.Lock()
 	ending := c.wlock.v.Load()&wEnding != 0
 	if ending {
-		c.s.out.debts.add(c, owesEnd)
+		c.s.out.debts.add(c, c.ending)
 	}
 	c.wakeWriterLocked()
 	var v uint32
@@ -181,17 +181,26 @@ func (c *conn) write(p []byte) (int, error) {
 // writeHeld writes p. The caller holds the write lock.
 func (c *conn) writeHeld(p []byte) (n int, err error) {
 	for len(p) > 0 {
+		room := len(p)
+		if c.id != 0 {
+			if room, err = c.credit(room); err != nil {
+				return n, err
+			}
+		}
+		most := int(c.s.peer.maxPayload.Load())
 		var m int
-		if c.s.lending && len(p) >= lendFrom {
-			m, err = c.writeLent(p[:min(len(p), lentMax)])
+		if c.s.lending && room >= lendFrom {
+			m, err = c.writeLent(p[:min(room, lentMax, lentFrames*most)])
 		} else {
-			m = min(len(p), copyMax)
+			m = min(room, copyMax, most)
 			err = c.writeCopy(p[:m])
 			if err != nil {
 				m = 0
 			}
 		}
 		n += m
+		c.sent += uint64(m)
+		c.s.count.payloadOut.Add(uint64(m))
 		p = p[m:]
 		if err == nil && len(p) > 0 {
 			err = c.cantWrite() // the deadline may have passed in the middle
@@ -208,10 +217,11 @@ func (c *conn) inStreak() bool { return c.streak.Add(1) >= streakFrom }
 
 // writeCopy stages p as one frame.
 func (c *conn) writeCopy(p []byte) error {
-	n := wire.VTHeaderLen + len(p)
+	head := c.s.headerLen()
+	n := head + len(p)
 	if b := c.claimAlone(n); b != nil {
-		wire.PutVTHeader(b, c.addr, len(p))
-		copy(b[wire.VTHeaderLen:], p)
+		c.putHeader(b, len(p))
+		copy(b[head:], p)
 		c.s.runFlusher(c, nil)
 		return c.sentErr()
 	}
@@ -222,8 +232,8 @@ func (c *conn) writeCopy(p []byte) error {
 			return err
 		}
 	}
-	wire.PutVTHeader(b, c.addr, len(p))
-	copy(b[wire.VTHeaderLen:], p)
+	c.putHeader(b, len(p))
+	copy(b[head:], p)
 	c.s.flush(c, c.s.out.stg.commit(i, n))
 	return c.sentErr()
 }
@@ -266,7 +276,7 @@ func (c *conn) sentErr() error {
 // deadline ends that, but ctx could not.
 func (c *conn) reserveWait(ctx context.Context, n int, flush bool) (b []byte, i int, err error) {
 	s := c.s
-	w := s.waiters.get(c)
+	w := s.waiters.get(nil)
 	c.setSender(w)
 	if ctx.Done() != nil {
 		defer context.AfterFunc(ctx, w.Wake)()
@@ -321,7 +331,7 @@ func (c *conn) setSender(w *waiter) {
 // and why.
 func (c *conn) writeLent(p []byte) (int, error) {
 	s := c.s
-	w := s.waiters.get(c)
+	w := s.waiters.get(nil)
 	l := newLent(c, w, p)
 	c.setSender(w)
 	s.out.lent.push(l)

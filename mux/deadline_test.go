@@ -497,7 +497,7 @@ func TestSessionReadsOnWhileItsRefusalsFillTheTransport(t *testing.T) {
 	// A Unix socket: what a TCP socket that is not read drops may hold up the
 	// acknowledgements for what its own end sends.
 	near, far := overUnix.narrow().dial(t)
-	p, err := NewPipe(near, nil)
+	p, err := NewPipe(near, vtConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -536,7 +536,7 @@ func TestBothEndsRefuseOverFullSockets(t *testing.T) {
 	near, far := overTCP.narrow().dial(t)
 	var ends []*Pipe
 	for _, tr := range []net.Conn{near, far} {
-		p, err := NewPipe(tr, nil)
+		p, err := NewPipe(tr, vtConfig)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"github.com/vtmux/vtmux/wire"
@@ -10,14 +11,34 @@ import (
 // end. They are bits on the connection, not frames in a queue: however often one
 // is owed it is sent once, and memory stays bounded by the connections whatever
 // the peer does (hostile peers, R1). The flusher turns them into frames, behind
-// everything that the connection published before.
+// everything that the connection published before. The session's own are bits on the
+// session.
 const (
-	// owesEnd: the END of our half.
+	// owesEnd: the END, or FIN, of our half.
 	owesEnd uint32 = 1 << iota
+	// The rest is protocol 1's.
+	owesWindow // the limit in recv.granted
+	owesStop   // with conn.stopCode
+	owesReset  // with conn.resetCode
+	owesRefusal
 )
 
-// maxDebtLen is the most that settleDebts writes for one connection.
-const maxDebtLen = wire.VTHeaderLen
+const (
+	owesPing uint32 = 1 << iota
+	owesPong
+	owesGoAway
+	owesRefusals // of connections that we keep no state of
+)
+
+const (
+	// maxDebtLen is the most that settleDebts writes for one connection that is not
+	// refused: WINDOW, STOP, and RESET or FIN.
+	maxDebtLen = wire.WindowLen + wire.StopLen + wire.ResetLen
+	// maxSessionDebtLen is the most that settleSession writes, without refusals.
+	maxSessionDebtLen = 2*wire.PingLen + wire.GoAwayLen + wire.MaxText
+	// maxRefusals bounds the refusals that are not sent yet.
+	maxRefusals = 1024
+)
 
 // A debtStack holds the connections that owe something, each once.
 type debtStack struct{ top atomic.Pointer[conn] }
@@ -51,20 +72,147 @@ func (d *debtStack) take() (first *conn) {
 	return first
 }
 
+// debtLen returns the most that settleDebts writes for c now.
+func (c *conn) debtLen() int {
+	if c.owes.Load()&owesRefusal != 0 {
+		return maxDebtLen + wire.MaxText
+	}
+	return maxDebtLen
+}
+
 // settleDebts writes c's control frames to b and returns their length. The caller
 // is the flusher and has sealed staging after it took c: what c published before
 // goes first, and an OPEN of the same address that follows will go later.
 func (s *session) settleDebts(c *conn, b []byte) (n int) {
 	owed := c.owes.Swap(0)
-	if owed&owesEnd != 0 {
-		s.table.mu.Lock()
-		h := halves(c.halves.Load())
-		if h&sendOpen != 0 { // else the peer's crossing open has taken it away
-			wire.PutVTHeader(b, c.addr, 0)
-			n = wire.VTHeaderLen
-			s.table.setLocked(c, h.onEndSent())
-		}
-		s.table.mu.Unlock()
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	h := halves(c.halves.Load())
+	if c.id != 0 {
+		n, h = c.settleOne(owed, h, b)
+		s.table.setLocked(c, h)
+	} else if owed&owesEnd != 0 && h&sendOpen != 0 { // else the peer's crossing open has taken it away
+		wire.PutVTHeader(b, c.addr, 0)
+		n = wire.VTHeaderLen
+		s.table.setLocked(c, h.onEndSent())
 	}
 	return n
+}
+
+// settleOne is settleDebts with protocol 1. It returns the halves that are left. STOP
+// goes before the end of our half, so that it does not find a connection that this
+// very end has closed (PROTOCOL.md, 2.7).
+func (c *conn) settleOne(owed uint32, h halves, b []byte) (n int, left halves) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if owed&owesRefusal != 0 && h == recvOpen|sendOpen {
+		return wire.PutRefused(b, c.id, uint32(c.resetCode), c.reason()), 0
+	} else if owed&owesRefusal != 0 {
+		owed |= owesStop // a STOP has ended our half already
+	}
+	if owed&owesWindow != 0 && h&recvOpen != 0 && !c.discards() {
+		n += wire.PutWindow(b[n:], c.yours(), c.id, c.recv.granted.Load())
+	}
+	if owed&owesStop != 0 && h&recvOpen != 0 {
+		n += wire.PutStop(b[n:], c.yours(), c.id, uint32(c.stopCode))
+	}
+	switch {
+	case h&sendOpen == 0:
+	case owed&owesReset != 0:
+		n += wire.PutReset(b[n:], c.yours(), c.id, uint32(c.resetCode))
+		h &^= sendOpen
+	case owed&owesEnd != 0:
+		n += wire.PutDataHeader(b[n:], c.yours()|wire.FlagFin, c.id, 0)
+		h &^= sendOpen
+	}
+	return n, h
+}
+
+// settleSession writes the session's own control frames to b, as far as there is
+// room, and returns their length. A GOAWAY goes before the PING whose answer is to
+// show that it has been read.
+func (s *session) settleSession(b []byte) (n int) {
+	if len(b) < maxSessionDebtLen {
+		return 0
+	}
+	owed := s.out.owed
+	s.out.owed = 0
+	if owed&owesGoAway != 0 {
+		n += s.goAway.put(b[n:])
+	}
+	if owed&owesPing != 0 {
+		n += s.pings.put(b[n:])
+	}
+	if owed&owesPong != 0 {
+		n += s.pings.putPong(b[n:])
+	}
+	if owed&owesRefusals != 0 {
+		m, all := s.refusals.put(b[n:])
+		n += m
+		if !all {
+			s.out.owed = owesRefusals
+		}
+	}
+	return n
+}
+
+// A goAway is what our latest GOAWAY says.
+type goAway struct {
+	mu   sync.Mutex
+	last wire.ID
+	code Code
+	text string
+}
+
+// tell makes a GOAWAY owed. The caller flushes.
+func (s *session) tell(last wire.ID, code Code, text string) {
+	g := &s.goAway
+	g.mu.Lock()
+	g.last, g.code, g.text = last, code, text
+	g.mu.Unlock()
+	s.owes.Or(owesGoAway)
+}
+
+func (g *goAway) put(b []byte) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return wire.PutGoAway(b, g.last, uint32(g.code), g.text)
+}
+
+// refusals are the REFUSED that we owe for connections that never got a place.
+type refusals struct {
+	mu   sync.Mutex
+	list []refusal // at most maxRefusals
+}
+
+type refusal struct {
+	id   wire.ID
+	code Code
+}
+
+// add queues one and reports whether there was room.
+func (q *refusals) add(r refusal) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.list) >= maxRefusals {
+		return false
+	}
+	q.list = append(q.list, r)
+	return true
+}
+
+// put writes what there is room for, and reports whether that was all.
+func (q *refusals) put(b []byte) (n int, all bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i := 0
+	for ; i < len(q.list) && n+wire.ResetLen <= len(b); i++ {
+		r := q.list[i]
+		n += wire.PutReset(b[n:], wire.FlagYours|wire.FlagRefused, r.id, uint32(r.code))
+	}
+	q.list = q.list[:copy(q.list, q.list[i:])]
+	if len(q.list) == 0 {
+		q.list = nil // most sessions refuse nothing
+	}
+	return n, len(q.list) == 0
 }

@@ -40,7 +40,7 @@ func newBare(t *testing.T, accepting, lending bool) *bare {
 
 func newBareOn(t *testing.T, near, far net.Conn, accepting, lending bool) *bare {
 	t.Helper()
-	s, err := newSession(near, nil, accepting)
+	s, err := newSession(near, vtConfig, accepting)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func (b *bare) wantLeader(c *Conn) {
 	t := &b.s.token
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.leader == nil || t.leader.c != c.c {
+	if t.leader == nil || t.leader.deadline != &c.c.readDeadline {
 		b.t.Fatal("another leads")
 	}
 }
@@ -330,7 +330,7 @@ func TestBothEndsRefuseAtOnce(t *testing.T) {
 		a, z := net.Pipe()
 		var ends [2]*Pipe
 		for i, tr := range []net.Conn{a, z} {
-			p, err := NewPipe(tr, nil)
+			p, err := NewPipe(tr, vtConfig)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -724,7 +724,7 @@ func (c *interruptedConn) Write(p []byte) (int, error) {
 // Hazard 5. One batch of more slices than the kernel takes at once.
 func TestBatchOfMoreSlicesThanTheKernelTakes(t *testing.T) {
 	a, far := tcpPair(t)
-	s, err := newSession(a, nil, false)
+	s, err := newSession(a, vtConfig, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -845,7 +845,7 @@ func TestTransportThatTimesOutForEverEndsTheSession(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
 	tr := &stuckConn{Conn: near, gaveUp: make(chan struct{})}
-	p, err := NewPipe(tr, nil)
+	p, err := NewPipe(tr, vtConfig)
 	if err != nil {
 		t.Fatal(err)
 	}

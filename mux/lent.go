@@ -13,8 +13,8 @@ const (
 	lendFrom = 8 << 10
 	// lentFrames bounds the frames of one lent payload, and lentMax its bytes. A
 	// longer Write is lent piece by piece, so that bulk writers take turns.
-	lentFrames = 5
-	lentMax    = 256 << 10 // less than lentFrames of the largest payload
+	lentFrames = 17
+	lentMax    = 256 << 10 // less than lentFrames of the least payload that a peer may announce
 )
 
 // A lentState says who may touch a lent payload.
@@ -52,7 +52,7 @@ type lent struct {
 	w *waiter // where the owner parks
 	p []byte
 
-	hdrs [lentFrames]wire.VTHeader // the flusher's: the headers in front of the pieces of p
+	hdrs [lentFrames]wire.VTHeader // the flusher's: room for the headers in front of the pieces of p
 
 	// The flusher's: the headers and pieces are batch[first:past].
 	first, past int

@@ -149,7 +149,7 @@ func TestLentPayloadsUnderStress(t *testing.T) {
 
 func stressLent(t *testing.T, near, far net.Conn, most int) {
 	const writers, bytesEach = 8, 2 << 20
-	s, err := newSession(near, nil, false)
+	s, err := newSession(near, vtConfig, false)
 	if err != nil {
 		t.Fatal(err)
 	}

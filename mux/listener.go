@@ -95,9 +95,14 @@ type PendingConn struct{ h *Conn }
 // Addr returns the address that the connection bears.
 func (p *PendingConn) Addr() addr.SocketAddr { return p.h.Addr() }
 
-// Metadata returns what the opener sent along. The vt-muxer protocol can't carry
-// any, so there it is empty.
-func (p *PendingConn) Metadata() []byte { return nil }
+// Metadata returns what the opener sent along, at most 1,024 bytes. It is the caller's
+// to read, not to change. The vt-muxer protocol can't carry any, so there it is empty.
+func (p *PendingConn) Metadata() []byte {
+	if m := p.h.c.more; m != nil {
+		return m.metadata
+	}
+	return nil
+}
 
 // Accept returns the connection, the same one each time; net.ErrClosed after Reject.
 func (p *PendingConn) Accept() (*Conn, error) {
@@ -107,12 +112,12 @@ func (p *PendingConn) Accept() (*Conn, error) {
 	return p.h, nil
 }
 
-// Reject refuses the connection. The opener is told code and reason where the
-// protocol can; a vt-muxer peer reads io.EOF.
+// Reject refuses the connection. The opener's calls return a *RefusedError with code
+// and reason, of which 256 bytes of UTF-8 are sent; a vt-muxer peer reads io.EOF.
 func (p *PendingConn) Reject(code Code, reason string) error {
-	if p.h.c.close(net.ErrClosed, net.ErrClosed) {
-		p.h.c.s.count.refused.Add(1)
+	if p.h.c.s.refuse(p.h.c, code, reason) {
 		runtime.SetFinalizer(p.h, nil)
 	}
+	runtime.KeepAlive(p.h)
 	return nil
 }

@@ -9,15 +9,60 @@ import (
 	"github.com/vtmux/vtmux/wire"
 )
 
-// open opens a connection that bears a. It is in the table before its OPEN can
-// reach the wire, so that the peer's first bytes find it.
+// open is openWith without metadata.
 func (s *session) open(ctx context.Context, a addr.SocketAddr) (*Conn, error) {
+	return s.openWith(ctx, a, nil)
+}
+
+// openWith opens a connection that bears a. It is in the table before its OPEN can
+// reach the wire, so that the peer's first bytes find it.
+func (s *session) openWith(ctx context.Context, a addr.SocketAddr, metadata []byte) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c := s.newState(a, true)
-	if err := s.registerWait(ctx, c); err != nil {
+	if err := s.awaitProtocol(ctx); err != nil {
 		return nil, err
+	}
+	c := s.newState(a, true)
+	var err error
+	if s.one {
+		err = s.openOne(ctx, c, metadata)
+	} else if len(metadata) > 0 {
+		err = errNoMetadata
+	} else {
+		err = s.openVT(ctx, c)
+	}
+	if err == nil {
+		err = s.err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.count.opened.Add(1)
+	return newConn(c), nil
+}
+
+// awaitProtocol waits until the protocol is known. A Listener that leaves it to the
+// peer begins by its preface, which a vt-muxer peer drops.
+func (s *session) awaitProtocol(ctx context.Context) error {
+	if s.isKnown() {
+		return nil
+	}
+	s.offerPreface()
+	s.tryFlush()
+	select {
+	case <-s.known:
+		return nil
+	case <-s.done:
+		return s.err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *session) openVT(ctx context.Context, c *conn) error {
+	if err := s.retry(ctx, func() error { return s.register(c) }); err != nil {
+		return err
 	}
 	const n = wire.VTHeaderLen
 	b, i, ok := s.out.stg.reserve(n)
@@ -25,25 +70,90 @@ func (s *session) open(ctx context.Context, a addr.SocketAddr) (*Conn, error) {
 		var err error
 		if b, i, err = c.reserveWait(ctx, n, false); err != nil {
 			s.unregister(c)
-			return nil, err
+			return err
 		}
 	}
-	wire.PutVTHeader(b, a, 0)
+	wire.PutVTHeader(b, c.addr, 0)
 	if s.out.stg.commit(i, n) || s.out.claim() {
 		s.trySend() // ctx could not end a blocked write
 	}
-	if err := s.err(); err != nil {
-		return nil, err
-	}
-	s.count.opened.Add(1)
-	return newConn(c), nil
+	return nil
 }
 
-// registerWait is register, but where the address is taken only until the END of
-// its last connection is on its way, it waits for that.
-func (s *session) registerWait(ctx context.Context, c *conn) error {
-	err := s.register(c)
-	if err != errEnding {
+func (s *session) openOne(ctx context.Context, c *conn, metadata []byte) error {
+	if len(metadata) > wire.MaxMetadata {
+		return errMetadataTooLong
+	}
+	var last bool
+	err := s.retry(ctx, func() (err error) {
+		last, err = s.announce(c, metadata)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if last || s.out.claim() {
+		s.trySend()
+	}
+	return nil
+}
+
+// announce allots c's ID, puts c into the table and stages its OPEN, all under one
+// lock: so IDs rise on the wire, and no OPEN follows the ACK of a PING that came after
+// a GOAWAY. last is what staging.commit says.
+func (s *session) announce(c *conn, metadata []byte) (last bool, err error) {
+	t := &s.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	settled := s.isSettled()
+	switch {
+	case t.closed && s.closing.Load():
+		return false, net.ErrClosed
+	case t.closed && s.failure != nil:
+		return false, s.failure // set before the table was closed
+	case t.closed:
+		return false, s.cause // likewise
+	case s.draining.Load() || t.goAways > 0:
+		return false, ErrDraining
+	case t.allotted == maxID:
+		return false, ErrExhausted
+	case t.opened >= s.cfg.MaxConns:
+		return false, ErrTooManyConns
+	case t.opened >= int(s.peer.maxConns.Load()) && settled:
+		return false, ErrTooManyConns
+	case t.opened >= int(s.peer.maxConns.Load()):
+		return false, errUnsettled
+	}
+	n := wire.OpenLen + len(metadata)
+	b, i, ok := s.out.stg.reserve(n)
+	if !ok {
+		return false, errNoRoom
+	}
+	t.allotted++
+	t.opened++
+	c.id = t.allotted
+	c.recv.init(uint64(s.cfg.InitialWindow))
+	c.sendLimit.Store(s.peer.window.Load())
+	c.halves.Store(uint32(recvOpen | sendOpen))
+	t.byID[c.key()] = c
+	wire.PutOpen(b, c.id, c.addr, metadata)
+	return s.out.stg.commit(i, n), nil
+}
+
+// What an open waits for.
+var (
+	errEnding    = errors.New("mux: address is free as soon as our END is on its way")
+	errNoRoom    = errors.New("mux: no room in staging")
+	errUnsettled = errors.New("mux: the peer has not yet said how many connections it takes")
+)
+
+func mayRetry(err error) bool { return err == errEnding || err == errNoRoom || err == errUnsettled }
+
+// retry calls f until it succeeds or fails for good. In between it waits until the
+// flusher, or the peer's preface, has changed something.
+func (s *session) retry(ctx context.Context, f func() error) error {
+	err := f()
+	if !mayRetry(err) {
 		return err
 	}
 	w := s.waiters.get(nil)
@@ -54,8 +164,8 @@ func (s *session) registerWait(ctx context.Context, c *conn) error {
 	for {
 		s.tryFlush()
 		s.out.waitRoom(w)
-		err = s.register(c)
-		if err == errEnding {
+		err = f()
+		if mayRetry(err) {
 			if ctx.Err() == nil {
 				w.Park(0)
 			} else {
@@ -63,14 +173,11 @@ func (s *session) registerWait(ctx context.Context, c *conn) error {
 			}
 		}
 		s.out.leaveRoom(w)
-		if err != errEnding {
+		if !mayRetry(err) {
 			return err
 		}
 	}
 }
-
-// errEnding: the address is free as soon as our END is on its way.
-var errEnding = errors.New("mux: address is ending")
 
 // register puts c into the table, with both halves open.
 func (s *session) register(c *conn) error {

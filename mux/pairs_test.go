@@ -26,6 +26,19 @@ import (
 	"github.com/vtmux/vtmux/addr"
 )
 
+// vtConfig are the defaults with the vt-muxer protocol.
+var vtConfig = &Config{Protocol: ProtocolVT}
+
+// vtOf is cfg with the vt-muxer protocol.
+func vtOf(cfg *Config) *Config {
+	if cfg == nil {
+		return vtConfig
+	}
+	c := *cfg
+	c.Protocol = ProtocolVT
+	return &c
+}
+
 // patience bounds every wait of the tests. It is far more than any of them needs.
 const patience = 60 * time.Second
 

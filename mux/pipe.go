@@ -25,14 +25,15 @@ func NewPipe(transport net.Conn, cfg *Config) (*Pipe, error) {
 
 // Open opens a connection that bears a, and returns without waiting for the peer:
 // the connection can be written to at once. ctx bounds the wait for room on the
-// transport, nothing later. It returns ErrAddrInUse while the address belongs to
-// a connection that both ends have not ended, ErrTooManyConns at Config.MaxConns,
-// ErrDraining after Shutdown, and why the session ended after that.
+// transport, nothing later. It returns ErrTooManyConns at Config.MaxConns and at the
+// peer's limit, ErrDraining after Shutdown at either end, and why the session ended
+// after that. A peer that refuses makes the connection's calls return a *RefusedError.
 //
-// With the vt-muxer protocol the two ends must not open the same address at the
-// same time: neither could tell it from an end. Let one end open, or use disjoint
-// addresses. Where it is noticed, the connection's calls return a *ResetError with
-// CodeCrossedOpen.
+// With the vt-muxer protocol an address names one connection at a time: Open returns
+// ErrAddrInUse while it belongs to one that both ends have not ended. And the two ends
+// must not open the same address at the same time: neither could tell it from an
+// end. Let one end open, or use disjoint addresses. Where it is noticed, the
+// connection's calls return a *ResetError with CodeCrossedOpen.
 func (p *Pipe) Open(ctx context.Context, a addr.SocketAddr) (*Conn, error) {
 	return p.s.open(ctx, a)
 }
@@ -41,30 +42,32 @@ func (p *Pipe) Open(ctx context.Context, a addr.SocketAddr) (*Conn, error) {
 type OpenOptions struct {
 	// Addr is the address that the connection bears.
 	Addr addr.SocketAddr
-	// Metadata goes to the peer with the open. The vt-muxer protocol can't carry
-	// any: OpenWith fails with errors.ErrUnsupported if it is not empty.
+	// Metadata goes to the peer with the open, which has it by PendingConn.Metadata.
+	// At most 1,024 bytes. The vt-muxer protocol can't carry any: OpenWith fails with
+	// errors.ErrUnsupported if it is not empty.
 	Metadata []byte
 }
 
 // OpenWith is Open with more to say.
 func (p *Pipe) OpenWith(ctx context.Context, o OpenOptions) (*Conn, error) {
-	if len(o.Metadata) > 0 {
-		return nil, errNoMetadata
-	}
-	return p.s.open(ctx, o.Addr)
+	return p.s.openWith(ctx, o.Addr, o.Metadata)
 }
 
 // Close ends the session at once: pending and later calls on it and on its
 // connections return net.ErrClosed. What was written before is still sent where the
 // transport takes it within half a second. Connections that were open end with an error
-// at the peer, never with io.EOF.
+// at the peer, never with io.EOF; with protocol 1 that is a *GoAwayError.
 func (p *Pipe) Close() error { return p.s.close() }
 
 // Shutdown ends the session gracefully: nothing new is opened in either direction,
 // and when all connections have ended both ways, the transport is closed, without
 // losing a byte. If ctx is done before that, Shutdown does what Close does and
-// returns the context's error. The vt-muxer protocol can't tell the peer, whose
-// opens are refused meanwhile.
+// returns the context's error.
+//
+// With protocol 1 the peer is told first, so that its Open fails with ErrDraining. What
+// it had opened before that is served: go on accepting until that fails. The vt-muxer
+// protocol can't tell the peer; its opens are refused, those included that wait to be
+// accepted.
 func (p *Pipe) Shutdown(ctx context.Context) error { return p.s.shutdown(ctx) }
 
 // Done returns a channel that is closed when the session has ended.
@@ -73,9 +76,10 @@ func (p *Pipe) Done() <-chan struct{} { return p.s.done }
 // Err returns why the session has ended, or nil while it has not.
 func (p *Pipe) Err() error { return p.s.err() }
 
-// Ping measures the round-trip time to the peer. The vt-muxer protocol has no
-// ping, so there it is the kernel's smoothed round-trip time of a TCP transport,
-// and errors.ErrUnsupported on others.
+// Ping measures the round-trip time to the peer's session, waiting on the way
+// included. Calls at the same time share one measurement. The vt-muxer protocol has no
+// ping, so there it is the kernel's smoothed round-trip time of a TCP transport, and
+// errors.ErrUnsupported on others.
 func (p *Pipe) Ping(ctx context.Context) (time.Duration, error) { return p.s.ping(ctx) }
 
 // Stats returns a snapshot of the session's counters.

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/vtmux/vtmux/addr"
 	"github.com/vtmux/vtmux/internal/xport"
 )
 
@@ -28,9 +27,19 @@ type session struct {
 	inline    bool      // writers flush themselves; else the helper does, always
 	lending   bool      // large payloads are sent from the caller's slice
 
+	// one: protocol 1 is spoken, and not vt-muxer's. Constant once known is closed; no
+	// connection exists before.
+	one   bool
+	known chan struct{}
+	peer  peerSide
+
 	token readToken
 	in    readSide  // owned by who holds the token
 	out   writeSide // see there
+
+	owes     atomic.Uint32 // the session's own debts
+	goAway   goAway
+	refusals refusals
 
 	table   table
 	accept  acceptQueue
@@ -39,6 +48,8 @@ type session struct {
 	count   counters
 
 	expect expectation
+	pings  pinger
+	watch  watch
 
 	draining atomic.Bool // Shutdown has begun
 	closing  atomic.Bool // Close has begun
@@ -53,6 +64,11 @@ type session struct {
 	dead  atomic.Bool
 	endMu sync.Mutex
 	cause error // why the session ended; set once, read after dead or done
+
+	// failing is set after failure, when the peer is to be told by a GOAWAY first.
+	failing atomic.Bool
+	failure error
+	parting atomic.Bool // that GOAWAY has been sent
 
 	helperMu sync.Mutex
 	helpers  sync.WaitGroup // standby and helper
@@ -77,6 +93,7 @@ func newSession(transport net.Conn, cfg *Config, accepting bool) (*session, erro
 		t:         xport.New(transport),
 		base:      time.Now().Add(-time.Microsecond), // so that now is never 0, which means no deadline
 		accepting: accepting,
+		known:     make(chan struct{}),
 		done:      make(chan struct{}),
 		work:      make(chan struct{}, 1),
 	}
@@ -86,7 +103,11 @@ func newSession(transport net.Conn, cfg *Config, accepting bool) (*session, erro
 	s.table.init()
 	s.expect.init()
 	s.out.init(s)
+	s.peer.init()
+	s.in.timed = c.KeepAliveInterval > 0 && c.Protocol != ProtocolVT
+	s.begin()
 	s.start()
+	s.tryFlush() // the preface
 	return s, nil
 }
 
@@ -168,6 +189,9 @@ func (s *session) end(cause error) {
 		s.endMu.Unlock()
 		return
 	}
+	if s.failure != nil {
+		cause = s.failure // what came after it follows from it
+	}
 	if s.closing.Load() {
 		cause = net.ErrClosed // whatever came in between
 	}
@@ -185,8 +209,10 @@ func (s *session) end(cause error) {
 	close(s.done)
 
 	s.token.close()
+	s.watch.stop()
 	s.abortAll(s.connCause())
 	s.accept.close(s, cause == net.ErrClosed)
+	s.pings.close(s)
 	s.idle.Wake()
 	s.out.wakeRooms()
 	s.t.Close() // ends what the leader and the flusher are blocked in
@@ -236,83 +262,4 @@ func (s *session) connCause() error {
 		return &TransportError{Op: "read", Err: io.ErrUnexpectedEOF}
 	}
 	return err
-}
-
-// A table holds the connections that are open in either direction.
-type table struct {
-	mu     sync.Mutex
-	byAddr map[addr.SocketAddr]*conn
-	closed bool
-	// emptied is closed when the table is empty and a Shutdown waits for that.
-	emptied chan struct{}
-}
-
-func (t *table) init() { t.byAddr = make(map[addr.SocketAddr]*conn) }
-
-// get returns the connection of a, or nil.
-func (t *table) get(a addr.SocketAddr) *conn {
-	t.mu.Lock()
-	c := t.byAddr[a]
-	t.mu.Unlock()
-	return c
-}
-
-// len returns the number of connections that are not free yet.
-func (t *table) len() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.byAddr)
-}
-
-// setLocked changes c's halves and forgets c when none is left.
-func (t *table) setLocked(c *conn, h halves) {
-	c.halves.Store(uint32(h))
-	if h != 0 {
-		return
-	}
-	if t.byAddr[c.addr] != c {
-		return // after crossed opens the address may be another's already
-	}
-	delete(t.byAddr, c.addr)
-	if len(t.byAddr) == 0 && t.emptied != nil {
-		close(t.emptied)
-		t.emptied = nil
-	}
-}
-
-// whenEmpty returns a channel that is closed when no connection is left.
-func (t *table) whenEmpty() <-chan struct{} {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.emptied == nil {
-		t.emptied = make(chan struct{})
-	}
-	ch := t.emptied
-	if len(t.byAddr) == 0 {
-		close(t.emptied)
-		t.emptied = nil
-	}
-	return ch
-}
-
-// unfinished reports whether a connection is open in either direction.
-func (t *table) unfinished() bool { return t.len() > 0 }
-
-// each calls f for every connection and lets nobody in after that.
-func (t *table) each(f func(*conn)) {
-	t.mu.Lock()
-	t.closed = true
-	all := make([]*conn, 0, len(t.byAddr))
-	for _, c := range t.byAddr {
-		all = append(all, c)
-	}
-	t.byAddr = nil
-	if t.emptied != nil {
-		close(t.emptied)
-		t.emptied = nil
-	}
-	t.mu.Unlock()
-	for _, c := range all {
-		f(c)
-	}
 }

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 	"time"
+
+	"github.com/vtmux/vtmux/wire"
 )
 
 const (
@@ -16,11 +19,14 @@ const (
 	// endLinger is how long Shutdown waits for the peer to end its half of the
 	// transport, when everything else is done.
 	endLinger = time.Second
+	// failLinger is how long a session that fails tries to tell the peer why.
+	failLinger = time.Second
 )
 
 var (
-	errNoMetadata = fmt.Errorf("mux: the vt-muxer protocol can't carry metadata: %w", errors.ErrUnsupported)
-	errNoPing     = fmt.Errorf("mux: the vt-muxer protocol has no ping, and the transport is not TCP: %w", errors.ErrUnsupported)
+	errNoMetadata      = fmt.Errorf("mux: the vt-muxer protocol can't carry metadata: %w", errors.ErrUnsupported)
+	errMetadataTooLong = fmt.Errorf("mux: metadata is longer than %d bytes: %w", wire.MaxMetadata, syscall.EMSGSIZE)
+	errNoPing          = fmt.Errorf("mux: the vt-muxer protocol has no ping, and the transport is not TCP: %w", errors.ErrUnsupported)
 )
 
 // close ends the session now.
@@ -30,6 +36,9 @@ func (s *session) close() error {
 	if !first {
 		<-s.done // another Close is at it
 	} else if !s.dead.Load() {
+		if s.one && s.table.unfinished() {
+			s.tell(s.lastSeen(), CodeClosed, "closed") // to who is cut
+		}
 		s.abortAll(net.ErrClosed) // no call waits for what follows
 		ctx, cancel := context.WithTimeout(context.Background(), closeLinger)
 		s.awaitFlushed(ctx)
@@ -45,14 +54,15 @@ func (s *session) shutdown(ctx context.Context) error {
 	if err := s.err(); err != nil {
 		return unlessClean(err)
 	}
-	s.draining.Store(true)
-	s.accept.close(s, true)
-	select {
-	case <-s.table.whenEmpty():
-	case <-s.done:
-	case <-ctx.Done():
+	err := s.drain(ctx)
+	if err == nil {
+		select {
+		case <-s.table.whenEmpty():
+		case <-s.done:
+		case <-ctx.Done():
+		}
+		err = ctx.Err()
 	}
-	err := ctx.Err()
 	if err == nil {
 		err = s.awaitFlushed(ctx)
 	}
@@ -72,6 +82,70 @@ func (s *session) shutdown(ctx context.Context) error {
 		return nil // the peer was done first
 	}
 	return unlessClean(err)
+}
+
+// drain sees to it that nothing new is opened. With protocol 1 it returns when no OPEN
+// is on the way any more (PROTOCOL.md, 2.11).
+func (s *session) drain(ctx context.Context) error {
+	t := &s.table
+	t.mu.Lock()
+	s.draining.Store(true)
+	t.mu.Unlock()
+	if !s.isKnown() || !s.one {
+		s.accept.close(s, true)
+		return nil
+	}
+	s.tell(t.last, CodeNone, "")
+	if _, err := s.roundTrip(ctx, true); err != nil {
+		if s.dead.Load() {
+			return nil // the caller looks why
+		}
+		return err
+	}
+	t.mu.Lock()
+	t.last = min(t.last, t.seen)
+	last := t.last
+	t.mu.Unlock()
+	s.tell(last, CodeNone, "")
+	s.tryFlush()
+	s.accept.close(s, false)
+	return nil
+}
+
+// lastSeen returns the last ID for a GOAWAY that ends the session.
+func (s *session) lastSeen() wire.ID {
+	t := &s.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last = min(t.last, t.seen)
+	return t.last
+}
+
+// fail ends the session for err, which the peer is told first as far as it listens: for
+// a second at most, the session says GOAWAY and then only reads. All calls on
+// connections return err at once.
+func (s *session) fail(err error, code Code, text string) {
+	s.endMu.Lock()
+	if s.cause != nil || s.failure != nil {
+		s.endMu.Unlock()
+		return
+	}
+	s.failure = err
+	s.endMu.Unlock()
+	s.tell(s.lastSeen(), code, text)
+	s.failing.Store(true)
+	s.abortAll(err)
+	s.accept.close(s, false)
+	time.AfterFunc(failLinger, func() { s.end(err) })
+	s.tryFlush()
+}
+
+// part follows when the GOAWAY of fail has been handed to the transport. To close a
+// socket with bytes unread would reset it, and the peer might never see the GOAWAY.
+func (s *session) part() {
+	if s.parting.CompareAndSwap(false, true) && !s.t.CloseWrite() {
+		s.end(s.failure)
+	}
 }
 
 // unlessClean returns nil for the end of a session that lost nothing.
@@ -125,13 +199,22 @@ func (s *session) awaitFlushed(ctx context.Context) error {
 	}
 }
 
-// ping returns the transport's round-trip time.
+// ping returns the round-trip time: protocol 1's, or else the transport's.
 func (s *session) ping(ctx context.Context) (time.Duration, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
 	if err := s.err(); err != nil {
 		return 0, err
+	}
+	if rtt, ok := s.t.RTT(); ok && !s.isKnown() {
+		return rtt, nil
+	}
+	if err := s.awaitProtocol(ctx); err != nil {
+		return 0, err
+	}
+	if s.one {
+		return s.roundTrip(ctx, false)
 	}
 	if rtt, ok := s.t.RTT(); ok {
 		return rtt, nil
@@ -142,5 +225,6 @@ func (s *session) ping(ctx context.Context) (time.Duration, error) {
 func (s *session) stats() Stats {
 	st := s.count.snapshot(s.token.count())
 	st.Conns = s.table.len()
+	st.RTT = s.rtt()
 	return st
 }

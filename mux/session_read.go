@@ -26,12 +26,19 @@ const (
 
 // readSide is what the leader works with. Whoever holds the token owns it all.
 type readSide struct {
-	dec  wire.VTDecoder
-	slab *pool.Slab // nil until the first read, and after the end
-	r, w int        // slab[r:w] is received and not parsed
+	mode readMode
+	dec  wire.VTDecoder // of the vt-muxer protocol, and of the preface
+	one  wire.Decoder   // of protocol 1, behind the preface
+	slab *pool.Slab     // nil until the first read, and after the end
+	r, w int            // slab[r:w] is received and not parsed
 
 	cur  *conn // whose payload the decoder is in; nil: discarded
 	last *conn // the connection found last, to spare the table
+
+	preface []byte // what has come of the preface's body
+	fin     bool   // protocol 1: cur's half ends with this frame
+	calm    calm
+	known   uint64 // payload bytes of known connections
 
 	held []byte // a piece of cur's payload that cur had no room for
 	err  error  // the error that came along with it
@@ -40,8 +47,9 @@ type readSide struct {
 	leader  *waiter
 	self    *conn
 	p       []byte
-	n       int // bytes of p that are filled
-	empties int // reads in a row that brought nothing
+	n       int  // bytes of p that are filled
+	empties int  // reads in a row that brought nothing
+	timed   bool // whether readAt is kept
 
 	count readCounts
 
@@ -80,7 +88,7 @@ func (s *session) lead(w *waiter, c *conn, p []byte) int {
 	if stalled != nil {
 		s.stall(w, stalled)
 	} else {
-		s.token.release(w, last)
+		s.token.release(w, last, r.count.readAt)
 	}
 	s.reap()
 	return n
@@ -94,12 +102,15 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 		return stalled
 	}
 	for !w.satisfied.Load() && !s.dead.Load() {
-		at, roused := s.token.arm(w, c)
-		if w.satisfied.Load() || at != 0 && s.now() >= at || roused && c == nil {
+		at, roused := s.token.arm(w)
+		if w.satisfied.Load() || at != 0 && s.now() >= at || roused && !w.reader {
 			return nil
 		}
 		err := s.fill()
-		s.in.count.reads++
+		r.count.reads++
+		if r.timed {
+			r.count.readAt = s.now()
+		}
 		if stalled = s.parse(); stalled != nil {
 			if err != nil && !s.token.timedOut(err) {
 				r.err = err
@@ -125,7 +136,7 @@ func (s *session) lazyDone(w *waiter) bool {
 
 // readError tells what a transport read's error means for the session.
 func (s *session) readError(err error) error {
-	if err == io.EOF && (s.in.dec.InHeader() || s.in.dec.Remaining() > 0) {
+	if err == io.EOF && s.in.inFrame() {
 		err = io.ErrUnexpectedEOF
 	}
 	return &TransportError{Op: "read", Err: err}
@@ -139,7 +150,7 @@ func (s *session) fill() error {
 		r.err = nil
 		return err
 	}
-	if rest := r.dec.Remaining(); rest >= directFrom && r.cur == r.self && len(r.p)-r.n >= directFrom && r.self.wantsDirect() {
+	if rest := r.remaining(); rest >= directFrom && r.cur == r.self && len(r.p)-r.n >= directFrom && r.self.wantsDirect() {
 		return s.fillDirect(rest)
 	}
 	n, err := s.t.Read(r.space(readSlabSize))
@@ -157,10 +168,13 @@ func (s *session) fillDirect(rest int) error {
 	n, err := s.t.ReadVec(p, tail)
 	own := min(n, len(p))
 	if own > 0 {
-		r.dec.Advance(own)
+		r.advance(own)
 		r.n += own
 		r.count.payloadIn += uint64(own)
-		r.self.satisfy(r.leader)
+		if r.self.satisfy(r.leader, own) {
+			s.owe(r.self, owesWindow)
+		}
+		s.endFrame()
 	}
 	r.w += n - own
 	return s.filled(n, err)
@@ -219,6 +233,22 @@ func (s *session) parse() (stalled *conn) {
 
 func (s *session) parseAll() (stalled *conn) {
 	r := &s.in
+	if r.mode <= modePreface {
+		s.parseFirst()
+	}
+	switch {
+	case s.failing.Load():
+		r.r = r.w // what comes is read only so that the peer gets our GOAWAY
+	case r.mode == modeOne:
+		s.parseOne()
+	case r.mode == modeVT:
+		return s.parseVT()
+	}
+	return nil
+}
+
+func (s *session) parseVT() (stalled *conn) {
+	r := &s.in
 	if r.held != nil {
 		if !s.deliver(r.cur, r.held) {
 			return r.cur
@@ -247,6 +277,12 @@ func (s *session) parseAll() (stalled *conn) {
 	return nil
 }
 
+// owe makes c owe the peer a frame, which is flushed when all is handed out.
+func (s *session) owe(c *conn, what uint32) {
+	s.out.debts.add(c, what)
+	s.in.owes = true
+}
+
 // deliver hands p to c: to the leader's slice if c is the leader's, else to c's
 // buffer. It reports false, and takes nothing, where c has no room.
 func (s *session) deliver(c *conn, p []byte) bool {
@@ -265,12 +301,15 @@ func (s *session) deliver(c *conn, p []byte) bool {
 		n := copy(r.p[r.n:], p)
 		r.n += n
 		c.readers.take(r.leader)
+		if c.consumeLocked(n) {
+			s.owe(c, owesWindow)
+		}
 		if p = p[n:]; len(p) == 0 {
 			c.mu.Unlock()
 			return true
 		}
 	}
-	if c.in.n >= s.cfg.MaxWindow {
+	if c.id == 0 && c.in.n >= s.cfg.MaxWindow {
 		c.mu.Unlock()
 		return false
 	}
@@ -297,3 +336,31 @@ func (s *session) stall(w *waiter, c *conn) {
 
 // unstall lets the session read on after c's reader made room or c was closed.
 func (s *session) unstall(c *conn) { s.count.stalled.Add(s.token.unstall(c)) }
+
+// remaining returns how much of the current payload is still to come.
+func (r *readSide) remaining() int {
+	switch r.mode {
+	case modeVT:
+		return r.dec.Remaining()
+	case modeOne:
+		return r.one.Remaining()
+	}
+	return 0
+}
+
+// advance tells the decoder of payload that went past it.
+func (r *readSide) advance(n int) {
+	if r.mode == modeOne {
+		r.one.Advance(n)
+	} else {
+		r.dec.Advance(n)
+	}
+}
+
+// inFrame reports whether the stream stands inside a frame.
+func (r *readSide) inFrame() bool {
+	if r.mode == modeOne {
+		return r.one.InFrame() || r.one.Remaining() > 0
+	}
+	return r.dec.InHeader() || r.dec.Remaining() > 0
+}

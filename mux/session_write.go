@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"github.com/vtmux/vtmux/pool"
-	"github.com/vtmux/vtmux/wire"
 )
 
 const (
@@ -68,7 +67,8 @@ type writeSide struct {
 	phase   flushPhase
 	sealed  int       // index and length of the sealed staging buffer
 	end     int       //
-	owing   *conn     // debts taken and not yet sent
+	owed    uint32    // the session's debts, taken and not yet sent
+	owing   *conn     // the connections' likewise
 	queue   lentQueue // lent payloads taken and not yet claimed
 	head    []byte    // the unsent rest of staging and debts, in a batch without lent payloads
 	batch   [][]byte  // else all of it, in order
@@ -104,7 +104,7 @@ func (o *writeSide) claim() bool {
 
 // published reports whether anything is published that is not collected.
 func (o *writeSide) published() bool {
-	return !o.stg.empty() || o.debts.top.Load() != nil || o.lent.top.Load() != nil
+	return !o.stg.empty() || o.s.owes.Load() != 0 || o.debts.top.Load() != nil || o.lent.top.Load() != nil
 }
 
 // rest gives the role up, unless something was published meanwhile.
@@ -113,6 +113,9 @@ func (o *writeSide) rest() bool {
 		return false
 	}
 	o.wakeRooms()
+	if o.s.failing.Load() {
+		o.s.part()
+	}
 	return true
 }
 
@@ -177,7 +180,7 @@ func (s *session) runFlusher(c *conn, mine *lent) {
 // pending reports whether there is more to send than the last collect took into its
 // batch. (Debts stay where they are while earlier ones are owing.)
 func (o *writeSide) pending() bool {
-	return o.queue.head != nil || o.owing != nil || o.debts.top.Load() != nil || o.role.Load() == flushDirty
+	return o.queue.head != nil || o.owed != 0 || o.owing != nil || o.s.owes.Load() != 0 || o.debts.top.Load() != nil || o.role.Load() == flushDirty
 }
 
 // collect takes what is published. It reports false if the role passed to a
@@ -191,8 +194,11 @@ func (o *writeSide) collect() bool {
 	if o.owing == nil {
 		o.owing = o.debts.take()
 	}
+	if o.s.owes.Load() != 0 {
+		o.owed |= o.s.owes.Swap(0)
+	}
 	o.queue.take(&o.lent)
-	if o.owing == nil && o.stg.empty() {
+	if o.owing == nil && o.owed == 0 && o.stg.empty() {
 		if o.queue.head != nil {
 			o.end = 0
 			o.phase = phaseSealed
@@ -226,8 +232,11 @@ func (o *writeSide) build() {
 	o.phase = phaseNone
 	buf := o.stg.buf[o.sealed]
 	end := o.end
+	if o.owed != 0 {
+		end += o.s.settleSession(buf[end:])
+	}
 	if o.owing != nil {
-		for o.owing != nil && end+maxDebtLen <= len(buf) {
+		for o.owing != nil && end+o.owing.debtLen() <= len(buf) {
 			c := o.owing
 			o.owing = c.owesNext // before its debts are taken, and it may be added again
 			end += o.s.settleDebts(c, buf[end:])
@@ -263,12 +272,12 @@ func (o *writeSide) build() {
 func (o *writeSide) claim1(l *lent) {
 	l.first = len(o.batch)
 	p := l.p
+	most, head := int(o.s.peer.maxPayload.Load()), o.s.headerLen()
 	for i := 0; len(p) > 0; i++ {
-		n := min(len(p), wire.VTMaxPayload)
-		h := &l.hdrs[i]
-		h.Addr = l.c.addr
-		h.Len.Set(uint16(n))
-		o.batch = append(o.batch, h.Bytes(), p[:n])
+		n := min(len(p), most)
+		h := l.hdrs[i].Bytes()[:head]
+		l.c.putHeader(h, n)
+		o.batch = append(o.batch, h, p[:n])
 		p = p[n:]
 	}
 	l.past = len(o.batch)
@@ -347,8 +356,9 @@ func (o *writeSide) failAll() {
 			l.recycle()
 		}
 	}
-	o.owing = nil
+	o.owed, o.owing = 0, nil
 	o.debts.take()
+	o.s.owes.Store(0)
 	o.wakeRooms()
 }
 

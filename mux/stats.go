@@ -18,7 +18,12 @@ type Stats struct {
 	FramesIn          uint64 // headers received
 	Reads, Writes     uint64 // calls on the transport
 	PayloadIn         uint64 // payload bytes received
+	PayloadOut        uint64 // payload bytes sent, or on their way
 	Discarded         uint64 // payload bytes that no connection took
+
+	// RTT is the smoothed round-trip time, as PINGs found it, waiting at both ends
+	// included. 0 until it is known, and with the vt-muxer protocol.
+	RTT time.Duration
 
 	// Blocked tells how long callers have waited, summed over all of them.
 	Blocked BlockedTimes
@@ -28,6 +33,7 @@ type Stats struct {
 // when its wait ends.
 type BlockedTimes struct {
 	Reading time.Duration // readers, for the peer to send
+	Credit  time.Duration // writers, for the peer's application to read (protocol 1)
 	Flusher time.Duration // writers, for room in staging, their turn, and the transport
 	Stalled time.Duration // the whole session, for an application that does not read
 }
@@ -37,31 +43,36 @@ type counters struct {
 	opened, accepted, refused, dropped atomic.Uint64
 
 	bytesOut, writes atomic.Uint64 // the flusher alone adds
+	payloadOut       atomic.Uint64
 
-	reading, flusher, stalled atomic.Int64 // nanoseconds
+	reading, credit, flusher, stalled atomic.Int64 // nanoseconds
 }
 
 // readCounts are what the leader counts, for itself: the read token shows them to
 // others whenever its lock is taken anyway.
 type readCounts struct {
 	bytesIn, framesIn, reads, payloadIn, discarded uint64
+
+	readAt int64 // when something came last; 0 where nobody wants to know
 }
 
 func (k *counters) snapshot(in readCounts) Stats {
 	return Stats{
-		Opened:    k.opened.Load(),
-		Accepted:  k.accepted.Load(),
-		Refused:   k.refused.Load(),
-		Dropped:   k.dropped.Load(),
-		BytesIn:   in.bytesIn,
-		BytesOut:  k.bytesOut.Load(),
-		FramesIn:  in.framesIn,
-		Reads:     in.reads,
-		Writes:    k.writes.Load(),
-		PayloadIn: in.payloadIn,
-		Discarded: in.discarded,
+		Opened:     k.opened.Load(),
+		Accepted:   k.accepted.Load(),
+		Refused:    k.refused.Load(),
+		Dropped:    k.dropped.Load(),
+		BytesIn:    in.bytesIn,
+		BytesOut:   k.bytesOut.Load(),
+		FramesIn:   in.framesIn,
+		Reads:      in.reads,
+		Writes:     k.writes.Load(),
+		PayloadIn:  in.payloadIn,
+		PayloadOut: k.payloadOut.Load(),
+		Discarded:  in.discarded,
 		Blocked: BlockedTimes{
 			Reading: time.Duration(k.reading.Load()),
+			Credit:  time.Duration(k.credit.Load()),
 			Flusher: time.Duration(k.flusher.Load()),
 			Stalled: time.Duration(k.stalled.Load()),
 		},

@@ -129,8 +129,9 @@ func (t *readToken) leave(w *waiter) {
 }
 
 // release gives up the token that w holds. last is the connection whose reader
-// is about to wait again, or nil; with it, release also tells w when that was.
-func (t *readToken) release(w *waiter, last *conn) {
+// is about to wait again, or nil; with it, release also tells w when that was. at is
+// the time if the caller knows it, else 0.
+func (t *readToken) release(w *waiter, last *conn, at int64) {
 	t.mu.Lock()
 	if t.leader != w {
 		panic("BUG: release of the read token by who does not hold it")
@@ -138,7 +139,10 @@ func (t *readToken) release(w *waiter, last *conn) {
 	w.ledLocked()
 	t.counted = *t.counts
 	if last != nil {
-		t.last, t.lastAt = last, t.now()
+		t.last, t.lastAt = last, at
+		if at == 0 {
+			t.lastAt = t.now()
+		}
 		w.until = t.lastAt
 	}
 	t.passLocked()
@@ -267,11 +271,11 @@ func (t *readToken) rouse(w *waiter) {
 }
 
 // arm readies the transport for w's next read: an old interrupt is cleared, and
-// the transport's deadline is no later than c's. It may be earlier, left by one
+// the transport's deadline is no later than w's. It may be earlier, left by one
 // who led before: then the read times out early and the leader comes back here,
-// which is rarer than a deadline that moves with every read. It returns c's
+// which is rarer than a deadline that moves with every read. It returns w's
 // deadline as it was when the interrupt was cleared, and whether w was roused.
-func (t *readToken) arm(w *waiter, c *conn) (want int64, roused bool) {
+func (t *readToken) arm(w *waiter) (want int64, roused bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.counted = *t.counts
@@ -279,8 +283,8 @@ func (t *readToken) arm(w *waiter, c *conn) (want int64, roused bool) {
 	if roused {
 		w.roused.Store(false)
 	}
-	if c != nil {
-		want = c.readDeadline.Load()
+	if w.deadline != nil {
+		want = w.deadline.Load()
 	}
 	switch {
 	case t.armedAt == want || t.closed:
@@ -315,6 +319,24 @@ func (t *readToken) count() readCounts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.counted
+}
+
+// lastRead returns when something came last, on the session's clock, if the leader
+// looks at the clock for that.
+func (t *readToken) lastRead() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.counted.readAt
+}
+
+// nudge gives a free token to a lazy waiter, whoever may come back.
+func (t *readToken) nudge() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.leader == nil && t.stalled.Load() == nil && !t.closed {
+		t.last = nil
+		t.offerLazyLocked()
+	}
 }
 
 // held reports whether somebody leads.

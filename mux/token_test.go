@@ -85,6 +85,15 @@ func (tt *tokenTest) lead(w *waiter) {
 	tt.wantLeader(w)
 }
 
+// arm is readToken.arm for a waiter whose deadline is c's, or with nil none.
+func (tt *tokenTest) arm(w *waiter, c *conn) (int64, bool) {
+	w.deadline = nil
+	if c != nil {
+		w.deadline = &c.readDeadline
+	}
+	return tt.readToken.arm(w)
+}
+
 // wantLeader fails the test unless w leads; nil: nobody.
 func (tt *tokenTest) wantLeader(w *waiter) {
 	tt.Helper()
@@ -125,7 +134,7 @@ func TestTokenGoesToWhoWaitsLongest(t *testing.T) {
 		}
 		for _, next := range []*waiter{b, c} {
 			was := tt.leader
-			tt.release(was, nil)
+			tt.release(was, nil, 0)
 			if was.promoted.Load() {
 				tt.Fatal("who released the token believes that it leads")
 			}
@@ -133,7 +142,7 @@ func TestTokenGoesToWhoWaitsLongest(t *testing.T) {
 			tt.wantWoken(next, true)
 		}
 		tt.wantWoken(a, false)
-		tt.release(c, nil)
+		tt.release(c, nil, 0)
 		tt.wantLeader(nil)
 		tt.wantEmpty()
 	})
@@ -147,7 +156,7 @@ func TestReleaseOfAnothersTokenPanics(t *testing.T) {
 			}
 		}()
 		tt.lead(eager())
-		tt.release(eager(), nil)
+		tt.release(eager(), nil, 0)
 	})
 }
 
@@ -158,7 +167,7 @@ func TestTokenPassesOverWhoIsSatisfied(t *testing.T) {
 		tt.queue(b, c, d)
 		b.satisfied.Store(true)
 		c.satisfied.Store(true)
-		tt.release(a, nil)
+		tt.release(a, nil, 0)
 		tt.wantLeader(d)
 		tt.wantWoken(b, false) // who satisfied it wakes it
 		tt.leave(b)
@@ -175,7 +184,7 @@ func TestPromotedWaiterThatLeavesPassesTheTokenOn(t *testing.T) {
 		a, b, c, l := eager(), eager(), eager(), lazy()
 		tt.lead(a)
 		tt.queue(l, b, c)
-		tt.release(a, nil)
+		tt.release(a, nil, 0)
 		tt.wantLeader(b)
 		b.satisfied.Store(true)
 		tt.leave(b)
@@ -207,12 +216,12 @@ func TestWhoLeavesIsNotGivenTheToken(t *testing.T) {
 				tt.leave(ws[gone])
 				tt.leave(ws[gone]) // to leave twice is to leave once
 				for range 3 {
-					tt.release(tt.leader, nil)
+					tt.release(tt.leader, nil, 0)
 					if tt.leader == nil || tt.leader == ws[gone] {
 						tt.Fatalf("after %d left the leader is %p", gone, tt.leader)
 					}
 				}
-				tt.release(tt.leader, nil)
+				tt.release(tt.leader, nil, 0)
 				tt.wantLeader(nil)
 				tt.wantEmpty()
 			})
@@ -227,19 +236,19 @@ func TestEagerWaitersGoBeforeLazyOnesAndTheStandbyIsLast(t *testing.T) {
 		tt.lead(a)
 		tt.queue(old, standby, young, b)
 		for i, next := range []*waiter{b, young, old, standby} {
-			tt.release(tt.leader, nil)
+			tt.release(tt.leader, nil, 0)
 			if tt.leader != next {
 				tt.Fatalf("turn %d went to another", i)
 			}
 		}
 		// The standby goes behind those who came earlier, too.
 		tt.queue(young, old)
-		tt.release(standby, nil)
+		tt.release(standby, nil, 0)
 		tt.wantLeader(old)
 		tt.queue(standby)
-		tt.release(old, nil)
+		tt.release(old, nil, 0)
 		tt.wantLeader(young)
-		tt.release(young, nil)
+		tt.release(young, nil, 0)
 		tt.wantLeader(standby)
 	})
 }
@@ -254,7 +263,7 @@ func TestLazyWaiterWaitsForTheLastReader(t *testing.T) {
 		a, l := eager(), lazy()
 		start := time.Now()
 		tt.lead(a)
-		tt.release(a, new(conn))
+		tt.release(a, new(conn), 0)
 		tt.queue(l)
 		tt.wantLeader(nil)
 		l.Park(0)
@@ -269,7 +278,7 @@ func TestLazyWaiterTakesATokenThatWasLeftLongAgo(t *testing.T) {
 	tokenRun(t, func(tt *tokenTest) {
 		a := eager()
 		tt.lead(a)
-		tt.release(a, new(conn))
+		tt.release(a, new(conn), 0)
 		<-time.After(lazyAfter)
 		tt.lead(lazy())
 	})
@@ -283,7 +292,7 @@ func TestLazyTimerBacksOffWhileTheReaderComesBack(t *testing.T) {
 		tt.lead(a)
 		for i := range maxAcceptBackoff + 3 {
 			want := lazyAfter << min(i, maxAcceptBackoff)
-			tt.release(a, c)
+			tt.release(a, c, 0)
 			if i == 0 {
 				tt.queue(l)
 			}
@@ -291,7 +300,7 @@ func TestLazyTimerBacksOffWhileTheReaderComesBack(t *testing.T) {
 			tt.lead(a)
 			start := time.Now()
 			for range want / lazyAfter { // comes and goes meanwhile
-				tt.release(a, c)
+				tt.release(a, c, 0)
 				tt.lead(a)
 				<-time.After(lazyAfter)
 			}
@@ -304,7 +313,7 @@ func TestLazyTimerBacksOffWhileTheReaderComesBack(t *testing.T) {
 			}
 			tt.wantLeader(a)
 		}
-		tt.release(a, c)
+		tt.release(a, c, 0)
 		start := time.Now()
 		l.Park(0)
 		if d := time.Since(start); d != lazyAfter<<maxAcceptBackoff {
@@ -322,7 +331,7 @@ func TestLazyWaiterTakesOverWhenTheLastReaderIsClosed(t *testing.T) {
 		tokenRun(t, func(tt *tokenTest) {
 			a, l, c, other := eager(), lazy(), new(conn), new(conn)
 			tt.lead(a)
-			tt.release(a, c)
+			tt.release(a, c, 0)
 			if early {
 				c.flags.Or(flagClosed)
 				tt.lead(l)
@@ -366,7 +375,7 @@ func TestNobodyLeadsDuringAStall(t *testing.T) {
 			tt.Errorf("a stall that is over lasted %v", time.Duration(lasted))
 		}
 		tt.wantLeader(b)
-		tt.release(b, nil)
+		tt.release(b, nil, 0)
 		tt.wantLeader(a)
 	})
 }
@@ -377,7 +386,7 @@ func TestLazyWaiterLeadsAtOnceAfterAStall(t *testing.T) {
 	tokenRun(t, func(tt *tokenTest) {
 		a, l, c := eager(), lazy(), new(conn)
 		tt.lead(a)
-		tt.release(a, c)
+		tt.release(a, c, 0)
 		tt.lead(a)
 		tt.stall(a, c)
 		tt.queue(l)
@@ -409,7 +418,7 @@ func TestRouseInterruptsTheLeaderAlone(t *testing.T) {
 		}
 
 		// The next leader does not see it.
-		tt.release(a, nil)
+		tt.release(a, nil, 0)
 		tt.wantLeader(b)
 		if _, roused := tt.arm(b, nil); !roused {
 			tt.Error("b was roused before it led, and does not know")
@@ -511,7 +520,7 @@ func TestPermanentTokenIsTheStandbysAlone(t *testing.T) {
 		tt.wantEmpty()
 		tt.lead(standby)
 		c := new(conn)
-		tt.release(standby, c)
+		tt.release(standby, c, 0)
 		tt.wantLeader(nil)
 		tt.lead(standby) // at once, whoever was delivered to
 		tt.stall(standby, c)
@@ -528,7 +537,7 @@ func TestClosedTokenIsGivenToNobody(t *testing.T) {
 	tokenRun(t, func(tt *tokenTest) {
 		a, b, l, c := eager(), eager(), lazy(), new(conn)
 		tt.lead(a)
-		tt.release(a, c)
+		tt.release(a, c, 0)
 		tt.queue(l) // starts the timer
 		tt.lead(a)
 		tt.queue(b)
@@ -538,7 +547,7 @@ func TestClosedTokenIsGivenToNobody(t *testing.T) {
 		if tt.tr.set != set {
 			tt.Error("arm sets deadlines of a closed transport")
 		}
-		tt.release(a, c)
+		tt.release(a, c, 0)
 		tt.wantLeader(nil)
 		<-time.After(time.Second)
 		tt.closedConn(c)
@@ -593,7 +602,11 @@ func (st *tokenStress) enter() {
 func (st *tokenStress) lead(w *waiter, c *conn, rnd *rand.Rand) {
 	st.enter()
 	for !w.satisfied.Load() && !st.over.Load() {
-		_, roused := st.arm(w, c)
+		w.deadline = nil
+		if c != nil {
+			w.deadline = &c.readDeadline
+		}
+		_, roused := st.arm(w)
 		if w.satisfied.Load() || roused {
 			break
 		}
@@ -610,7 +623,7 @@ func (st *tokenStress) lead(w *waiter, c *conn, rnd *rand.Rand) {
 		}
 	}
 	st.leading.Add(-1)
-	st.release(w, c)
+	st.release(w, c, 0)
 }
 
 func (st *tokenStress) read(r *tokenReader, rnd *rand.Rand) {

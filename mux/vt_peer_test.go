@@ -272,6 +272,7 @@ func vtRunOver(t *testing.T, listen bool, cfg *Config, wrap func(net.Conn) net.C
 			near = wrap(near)
 		}
 		tc := &vtTest{t: t}
+		cfg := vtOf(cfg)
 		tc.slabs, tc.buffers = pool.Outstanding()
 		var err error
 		if listen {

@@ -334,7 +334,7 @@ func TestCrossedOpensAfterOurEndLeaveAGhost(t *testing.T) {
 func TestCrossedOpensBetweenTwoSessions(t *testing.T) {
 	vtRun(t, true, nil, func(a *vtTest) {
 		near, far := net.Pipe()
-		l, err := NewListener(near, nil)
+		l, err := NewListener(near, vtConfig)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -717,7 +717,7 @@ func TestNoOpenOvertakesAnEnd(t *testing.T) {
 
 func vtReopen(t *testing.T, near, far net.Conn, filler int) {
 	const workers, rounds = 16, 40
-	p, err := NewPipe(near, nil)
+	p, err := NewPipe(near, vtConfig)
 	if err != nil {
 		t.Fatal(err)
 	}

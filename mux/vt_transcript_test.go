@@ -262,13 +262,13 @@ func vtOperateTCP(t *testing.T, tr vtTranscript, listen bool, want []byte) {
 	g.peerSays = func(b []byte) { far.Write(b) }
 	var s io.Closer
 	if listen {
-		l, err := NewListener(near, nil)
+		l, err := NewListener(near, vtConfig)
 		if err != nil {
 			t.Fatal(err)
 		}
 		g.l, g.p, s = l, l.Pipe(), l
 	} else {
-		p, err := NewPipe(near, nil)
+		p, err := NewPipe(near, vtConfig)
 		if err != nil {
 			t.Fatal(err)
 		}

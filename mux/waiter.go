@@ -34,9 +34,10 @@ type waiter struct {
 	until int64 // when it gave the token up again; 0 if it did not
 
 	// Constant while the waiter is in use.
-	c       *conn // whose deadline counts; nil: none
-	lazy    bool  // waits for no bytes of a connection: see readToken
-	standby bool  // is the session's own lazy waiter
+	deadline *atomic.Int64 // that counts; nil: none
+	reader   bool          // waits for bytes; then a rouse alone does not end its lead
+	lazy     bool          // waits for no bytes of a connection: see readToken
+	standby  bool          // is the session's own lazy waiter
 }
 
 // ledLocked follows when w gives the token up. The token's lock is held.
@@ -50,7 +51,8 @@ func (w *waiter) ledLocked() {
 // waiter's channel belongs to the synctest bubble that made it.
 type waiterPool struct{ pool sync.Pool }
 
-// get returns a waiter that is in no list. A stale wake may still be kept in it.
+// get returns a waiter that is in no list, for a Read of c, or with nil for anything
+// else. A stale wake may still be kept in it.
 func (p *waiterPool) get(c *conn) *waiter {
 	w, _ := p.pool.Get().(*waiter)
 	if w == nil {
@@ -61,13 +63,15 @@ func (p *waiterPool) get(c *conn) *waiter {
 	if w.roused.Load() {
 		w.roused.Store(false)
 	}
-	w.c = c
+	if c != nil {
+		w.deadline, w.reader = &c.readDeadline, true
+	}
 	return w
 }
 
 // put takes back a waiter that is in no list and does not lead.
 func (p *waiterPool) put(w *waiter) {
-	w.c, w.lazy = nil, false
+	w.deadline, w.reader, w.lazy = nil, false, false
 	w.Drain()
 	p.pool.Put(w)
 }

@@ -117,7 +117,7 @@ func TestPooledWaiterIsAsNew(t *testing.T) {
 		c := new(conn)
 		for range 100 { // the pool may or may not give back what it got
 			w := p.get(c)
-			if w.c != c || w.satisfied.Load() || w.roused.Load() || w.promoted.Load() || w.lazy || w.standby || w.queued {
+			if w.deadline != &c.readDeadline || !w.reader || w.satisfied.Load() || w.roused.Load() || w.promoted.Load() || w.lazy || w.standby || w.queued {
 				t.Fatalf("a waiter from the pool is marked: %+v", w)
 			}
 			if w.Park(1) {
@@ -128,7 +128,7 @@ func TestPooledWaiterIsAsNew(t *testing.T) {
 			w.lazy = true
 			w.Wake()
 			p.put(w)
-			if w.c != nil {
+			if w.deadline != nil || w.reader {
 				t.Fatal("a pooled waiter keeps a connection")
 			}
 		}

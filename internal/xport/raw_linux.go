@@ -95,6 +95,17 @@ func rtt(raw syscall.RawConn) (d time.Duration, ok bool) {
 	return d, ok
 }
 
+// acked returns how many bytes the peer's kernel has acknowledged.
+func acked(raw syscall.RawConn) (n uint64, ok bool) {
+	raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil {
+			n, ok = info.Bytes_acked, true
+		}
+	})
+	return n, ok
+}
+
 // rawSource reads into a buffer that it takes when there is something to read.
 type rawSource struct {
 	fn  func(fd uintptr) bool

@@ -30,6 +30,8 @@ func (*rawWriter) try(syscall.RawConn, []byte) (int, error) {
 
 func rtt(syscall.RawConn) (time.Duration, bool) { return 0, false }
 
+func acked(syscall.RawConn) (uint64, bool) { return 0, false }
+
 type rawSource struct{}
 
 func (*rawSource) init() {}

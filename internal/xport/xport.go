@@ -135,6 +135,15 @@ func (t *Transport) RTT() (time.Duration, bool) {
 	return rtt(t.raw)
 }
 
+// Acked returns how many bytes the peer's kernel has acknowledged, where that can be
+// told.
+func (t *Transport) Acked() (uint64, bool) {
+	if _, ok := t.conn.(*net.TCPConn); !ok || t.raw == nil {
+		return 0, false
+	}
+	return acked(t.raw)
+}
+
 // Close closes the transport and ends blocked calls.
 func (t *Transport) Close() error { return t.conn.Close() }
 

@@ -1,0 +1,71 @@
+package mux
+
+import (
+	"sync/atomic"
+)
+
+// A calm is the session's bucket of tokens for frames that bring nothing forward
+// (PROTOCOL.md, 2.13; hostile peers, R7). The leader owns it, but for allowance.
+type calm struct {
+	tokens int64
+	at     int64  // when tokens was last filled, on the session's clock
+	bytes  uint64 // payload both ways, and connections, that have been counted by then
+	conns  uint64
+
+	// allowance is how many bytes of stray DATA are free: what may be in flight for
+	// connections that we have refused.
+	allowance atomic.Int64
+}
+
+const (
+	calmBurst     = 1000
+	calmPerSecond = 100
+	calmBytes     = 4 << 10 // of payload, for one token
+	calmPerConn   = 2
+	strayLeast    = 256 // that a stray DATA takes from the allowance
+)
+
+// charge takes cost tokens and reports whether they were there.
+func (s *session) charge(cost int64) bool {
+	k := &s.in.calm
+	const tick = 1e9 / calmPerSecond
+	if now := s.now(); k.at == 0 {
+		k.at, k.tokens = now, calmBurst
+	} else if n := (now - k.at) / tick; n > 0 {
+		k.at += n * tick
+		k.tokens += n
+	}
+	if n := (s.in.known + s.count.payloadOut.Load() - k.bytes) / calmBytes; n > 0 {
+		k.bytes += n * calmBytes
+		k.tokens += int64(n)
+	}
+	if n := s.count.accepted.Load() + s.count.opened.Load() - k.conns; n > 0 {
+		k.conns += n
+		k.tokens += int64(n * calmPerConn)
+	}
+	k.tokens = min(k.tokens, calmBurst)
+	if k.tokens < cost {
+		return false
+	}
+	k.tokens -= cost
+	return true
+}
+
+// stray charges for a DATA of n bytes for a closed connection, unless the allowance
+// covers it.
+func (s *session) stray(n int) *ProtocolError {
+	k := &s.in.calm
+	take := int64(max(n, strayLeast))
+	for {
+		have := k.allowance.Load()
+		if have < take {
+			return s.cost(1, "DATA for closed connections")
+		}
+		if k.allowance.CompareAndSwap(have, have-take) {
+			return nil
+		}
+	}
+}
+
+// refused adds what may be in flight for a connection that we refuse.
+func (k *calm) refused(window int) { k.allowance.Add(int64(window)) }

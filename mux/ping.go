@@ -1,0 +1,195 @@
+package mux
+
+import (
+	"context"
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vtmux/vtmux/wire"
+)
+
+// pinger is the session's part in PING (PROTOCOL.md, 2.10). One PING is out at a time,
+// and all who ask share it.
+type pinger struct {
+	mu      sync.Mutex
+	out     bool     // one is out, or owed
+	seq     uint64   // the 8 bytes of the latest
+	sentAt  int64    // when it was asked for
+	waiters waitList // who waits for its ACK
+	last    int64    // what the latest took, in nanoseconds
+	pong    [8]byte  // the 8 bytes that we owe the peer: those of its latest PING
+	closed  bool
+
+	rtt     atomic.Int64 // smoothed, in nanoseconds; 0: not known yet
+	probeAt atomic.Int64 // when the latest was asked for
+}
+
+// probeEvery bounds how often a PING is sent only to know the round-trip time.
+const probeEvery = 100 * time.Millisecond
+
+// send makes sure that a PING is out. The caller flushes, or send does.
+func (p *pinger) send(s *session) {
+	p.mu.Lock()
+	began := p.beginLocked(s)
+	p.mu.Unlock()
+	if began {
+		s.tryFlush()
+	}
+}
+
+func (p *pinger) beginLocked(s *session) bool {
+	if p.out || p.closed {
+		return false
+	}
+	p.out = true
+	p.seq++
+	p.sentAt = s.now()
+	p.probeAt.Store(p.sentAt)
+	s.owes.Or(owesPing)
+	return true
+}
+
+// probe makes the round-trip time known, or newer. The caller flushes.
+func (p *pinger) probe(s *session, now int64) {
+	if at := p.probeAt.Load(); at != 0 && now-at < int64(probeEvery) {
+		return
+	}
+	p.mu.Lock()
+	p.beginLocked(s)
+	p.mu.Unlock()
+}
+
+// put writes the PING that is owed.
+func (p *pinger) put(b []byte) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var opaque [8]byte
+	binary.BigEndian.PutUint64(opaque[:], p.seq)
+	return wire.PutPing(b, false, opaque)
+}
+
+// putPong writes the ACK that is owed.
+func (p *pinger) putPong(b []byte) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return wire.PutPing(b, true, p.pong)
+}
+
+// owe makes the ACK of the peer's PING owed.
+func (p *pinger) owe(s *session, opaque [8]byte) {
+	p.mu.Lock()
+	p.pong = opaque
+	p.mu.Unlock()
+	s.owes.Or(owesPong)
+}
+
+// onAck handles an ACK, and reports whether somebody waited for it.
+func (p *pinger) onAck(s *session, opaque [8]byte) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.out || binary.BigEndian.Uint64(opaque[:]) != p.seq {
+		return false
+	}
+	p.out = false
+	took := max(s.now()-p.sentAt, 1)
+	p.last = took
+	if old := p.rtt.Load(); old != 0 {
+		took = old + (took-old)/8
+	}
+	p.rtt.Store(took)
+	p.wakeLocked(s)
+	return true
+}
+
+func (p *pinger) wakeLocked(s *session) {
+	for w := p.waiters.pop(); w != nil; w = p.waiters.pop() {
+		if w != s.in.leader {
+			s.token.rouse(w)
+		}
+	}
+}
+
+// close ends every wait.
+func (p *pinger) close(s *session) {
+	p.mu.Lock()
+	p.closed = true
+	for w := p.waiters.pop(); w != nil; w = p.waiters.pop() {
+		s.token.rouse(w)
+	}
+	p.mu.Unlock()
+}
+
+// join makes w wait for the ACK of a PING, and reports whether it is one that begins
+// now.
+func (p *pinger) join(s *session, w *waiter) (began bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		w.satisfied.Store(true)
+		return false
+	}
+	began = p.beginLocked(s)
+	p.waiters.push(w)
+	return began
+}
+
+// roundTrip waits for an ACK; where fresh, for that of a PING that begins after the
+// call. Meanwhile it leads if nobody else does.
+func (s *session) roundTrip(ctx context.Context, fresh bool) (time.Duration, error) {
+	for {
+		w := s.waiters.get(nil)
+		began := s.pings.join(s, w)
+		if began {
+			s.tryFlush()
+		}
+		err := s.awaitAck(ctx, w)
+		if err == nil {
+			err = s.err()
+		}
+		if err != nil {
+			return 0, err
+		}
+		if began || !fresh {
+			s.pings.mu.Lock()
+			defer s.pings.mu.Unlock()
+			return time.Duration(s.pings.last), nil
+		}
+	}
+}
+
+// awaitAck waits until w is satisfied or ctx is done, and gives w back.
+func (s *session) awaitAck(ctx context.Context, w *waiter) (err error) {
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, func() { s.token.rouse(w) })
+		defer stop()
+	}
+	w.since = s.now()
+	leads, enlisted := s.token.enlist(w), true
+	for !w.satisfied.Load() && !s.dead.Load() {
+		if err = ctx.Err(); err != nil {
+			break
+		}
+		switch {
+		case leads || w.promoted.Load():
+			s.lead(w, nil, nil)
+			leads, enlisted = false, false
+		case !enlisted:
+			leads, enlisted = s.token.enlist(w), true
+		default:
+			w.Park(0)
+		}
+	}
+	if enlisted {
+		s.leave(w)
+	}
+	p := &s.pings
+	p.mu.Lock()
+	if !w.satisfied.Load() {
+		p.waiters.remove(w)
+	}
+	p.mu.Unlock()
+	s.waiters.put(w)
+	return err
+}

@@ -1,0 +1,301 @@
+package mux
+
+import (
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/vtmux/vtmux/wire"
+)
+
+// What a received frame of protocol 1 does: PROTOCOL.md, 2.6. The leader calls all of
+// this. A *ProtocolError ends the session; the state is changed only by frames that
+// have passed every check (hostile peers, R4 and R6).
+
+const maxID = wire.ID(1<<32 - 1)
+
+// parseOne hands out everything in the slab.
+func (s *session) parseOne() {
+	r := &s.in
+	for r.r < r.w {
+		h, body, n, err := r.one.Next(r.slab.Bytes()[r.r:r.w])
+		r.r += n
+		switch {
+		case err != nil:
+			s.onFrameError(err.(*wire.FrameError))
+			return
+		case h != nil:
+			r.count.framesIn++
+			if err := s.onFrame(h, body); err != nil {
+				err.Offset += r.dec.Offset() + r.one.Offset()
+				err.Frame = h.String()
+				s.fail(err, err.Code, err.Rule)
+				r.r = r.w
+				return
+			}
+		case body != nil:
+			r.count.payloadIn += uint64(n)
+			s.deliver(r.cur, body)
+			s.endFrame()
+		}
+	}
+}
+
+// endFrame ends the peer's half when the last byte of a DATA with FIN has come.
+func (s *session) endFrame() {
+	if r := &s.in; r.fin && r.one.Remaining() == 0 {
+		r.fin = false
+		s.onFin(r.cur)
+	}
+}
+
+func (s *session) onFrameError(e *wire.FrameError) {
+	code := CodeProtocol
+	if e.Flow {
+		code = CodeFlowControl
+	}
+	s.in.r = s.in.w
+	s.fail(&ProtocolError{Offset: s.in.dec.Offset() + s.in.one.Offset(), Frame: e.Header.String(), Code: code, Rule: e.Rule, Err: e}, code, e.Rule)
+}
+
+func (s *session) onFrame(h *wire.Header, body []byte) *ProtocolError {
+	switch h.Type {
+	case wire.TypeData:
+		return s.onData(h)
+	case wire.TypeOpen:
+		return s.onOpen(h, body)
+	case wire.TypeWindow, wire.TypeReset, wire.TypeStop:
+		return s.onControl(h, body)
+	case wire.TypePing:
+		return s.onPing(h, wire.View[wire.PingBody](body).Opaque)
+	case wire.TypeGoAway:
+		return s.onGoAway(body)
+	}
+	s.in.cur, s.in.fin = nil, false
+	return s.cost(1, "frames of unknown types")
+}
+
+// cost charges for a frame that brings nothing forward.
+func (s *session) cost(tokens int64, what string) *ProtocolError {
+	if s.charge(tokens) {
+		return nil
+	}
+	return &ProtocolError{Code: CodeCalm, Rule: "too many frames without progress, the last of them " + what}
+}
+
+// lookup returns the connection that h names, nil if it is closed.
+func (s *session) lookup(h *wire.Header) (*conn, *ProtocolError) {
+	c, opened := s.table.find(wire.ID(h.ID.Get()), h.Flags&wire.FlagYours != 0)
+	if !opened {
+		return nil, &ProtocolError{Code: CodeProtocol, Rule: "the connection was never opened"}
+	}
+	return c, nil
+}
+
+func (s *session) onData(h *wire.Header) *ProtocolError {
+	r := &s.in
+	r.cur, r.fin = nil, false
+	n := int(h.Len.Get())
+	// A connection whose receiving half is open is in the table, so the one found
+	// last needs no look there.
+	c := r.last
+	if c == nil || c.id != wire.ID(h.ID.Get()) || c.opener != (h.Flags&wire.FlagYours != 0) || halves(c.halves.Load())&recvOpen == 0 {
+		var err *ProtocolError
+		if c, err = s.lookup(h); err != nil {
+			return err
+		}
+	}
+	fin := h.Flags&wire.FlagFin != 0
+	switch {
+	case c == nil:
+		return s.stray(n)
+	case halves(c.halves.Load())&recvOpen == 0:
+		return &ProtocolError{Code: CodeProtocol, Rule: "the half had ended"}
+	case uint64(n) > c.recv.granted.Load()-c.recv.received:
+		return &ProtocolError{Code: CodeFlowControl, Rule: fmt.Sprintf("DATA goes up to byte %d, beyond the limit of %d", c.recv.received+uint64(n), c.recv.granted.Load())}
+	case n == 0 && !fin:
+		return s.cost(1, "empty DATA")
+	}
+	c.recv.received += uint64(n)
+	r.known += uint64(n)
+	r.last = c
+	if n == 0 {
+		s.onFin(c)
+		return nil
+	}
+	r.cur, r.fin = c, fin
+	return nil
+}
+
+// onFin ends the peer's half of c, all of which has been delivered.
+func (s *session) onFin(c *conn) {
+	t := &s.table
+	t.mu.Lock()
+	t.setLocked(c, halves(c.halves.Load())&^recvOpen)
+	t.mu.Unlock()
+	c.endRead(io.EOF)
+}
+
+func (s *session) onOpen(h *wire.Header, body []byte) *ProtocolError {
+	id := wire.ID(h.ID.Get())
+	t := &s.table
+	t.mu.Lock()
+	if id <= t.seen {
+		t.mu.Unlock()
+		return &ProtocolError{Code: CodeProtocol, Rule: "the ID is not above the earlier ones"}
+	}
+	t.seen = id
+	beyond, full, ended := id > t.last, t.slots >= s.cfg.MaxConns, t.closed
+	t.mu.Unlock()
+	switch {
+	case ended:
+		return nil
+	case beyond: // it will learn that from the GOAWAY
+		s.in.calm.refused(s.cfg.InitialWindow)
+		return s.cost(1, "OPEN behind a GOAWAY")
+	case !s.accepting:
+		return s.refuseOpen(id, CodeNotAccepting)
+	case full:
+		return s.refuseOpen(id, CodeTooManyConns)
+	case s.accept.full(s.cfg.backlog(true)):
+		return s.refuseOpen(id, CodeBacklog)
+	}
+	c := s.newState(wire.View[wire.OpenBody](body).Addr, false)
+	c.id = id
+	c.recv.init(uint64(s.cfg.InitialWindow))
+	c.sendLimit.Store(s.peer.window.Load())
+	if meta := body[wire.OpenBodyLen:]; len(meta) > 0 {
+		c.more = &connMore{metadata: slices.Clone(meta)}
+	}
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return nil
+	}
+	c.halves.Store(uint32(recvOpen | sendOpen))
+	c.slot = true
+	t.slots++
+	t.byID[c.key()] = c
+	t.mu.Unlock()
+	s.offer(c)
+	return nil
+}
+
+// refuseOpen answers an OPEN that gets no place. It keeps no state but the answer.
+func (s *session) refuseOpen(id wire.ID, code Code) *ProtocolError {
+	s.count.refused.Add(1)
+	s.in.calm.refused(s.cfg.InitialWindow)
+	if !s.refusals.add(refusal{id, code}) {
+		return &ProtocolError{Code: CodeCalm, Rule: "too many OPENs are refused while the refusals are not read"}
+	}
+	s.owes.Or(owesRefusals)
+	s.in.owes = true
+	return s.cost(1, "OPEN that is refused")
+}
+
+func (s *session) onControl(h *wire.Header, body []byte) *ProtocolError {
+	c, err := s.lookup(h)
+	switch {
+	case err != nil:
+		return err
+	case c == nil:
+		return s.cost(1, h.Type.String()+" for closed connections")
+	case h.Type == wire.TypeWindow:
+		if !c.raise(wire.View[wire.WindowBody](body).Limit.Get()) {
+			return s.cost(1, "WINDOW that raises nothing")
+		}
+		return nil
+	case h.Type == wire.TypeStop:
+		return s.onStop(c, Code(wire.View[wire.CodeBody](body).Code.Get()))
+	}
+	return s.onReset(c, h.Flags&wire.FlagRefused != 0, body)
+}
+
+// onStop answers STOP with RESET, by itself, unless our half has ended.
+func (s *session) onStop(c *conn, code Code) *ProtocolError {
+	if halves(c.halves.Load())&sendOpen == 0 {
+		return s.cost(1, "STOP for halves that have ended")
+	}
+	if !c.stopped(code) {
+		return s.cost(1, "STOP that repeats one")
+	}
+	s.in.owes = true
+	return nil
+}
+
+func (s *session) onReset(c *conn, refused bool, body []byte) *ProtocolError {
+	code := Code(wire.View[wire.CodeBody](body).Code.Get())
+	t := &s.table
+	t.mu.Lock()
+	h := halves(c.halves.Load())
+	if h&recvOpen == 0 {
+		t.mu.Unlock()
+		return &ProtocolError{Code: CodeProtocol, Rule: "the half had ended"}
+	}
+	h &^= recvOpen
+	if refused {
+		h = 0
+	}
+	t.setLocked(c, h)
+	t.mu.Unlock()
+	if refused {
+		c.abort(&RefusedError{Code: code, Reason: wire.Text(body[wire.CodeBodyLen:])})
+		return nil
+	}
+	c.endRead(&ResetError{Code: code, Remote: true})
+	if !c.opener && s.accept.remove(c) {
+		err := &ResetError{Code: code, Remote: true}
+		c.closeWith(err, err, owesReset, code)
+		return s.cost(4, "RESET of connections that nobody has accepted")
+	}
+	return nil
+}
+
+func (s *session) onPing(h *wire.Header, opaque [8]byte) *ProtocolError {
+	if h.Flags&wire.FlagAck != 0 {
+		if !s.pings.onAck(s, opaque) {
+			return s.cost(1, "ACK that nobody waits for")
+		}
+		return nil
+	}
+	s.pings.owe(s, opaque)
+	s.in.owes = true
+	return s.cost(1, "PING")
+}
+
+func (s *session) onGoAway(body []byte) *ProtocolError {
+	b := wire.View[wire.GoAwayBody](body)
+	last, code := wire.ID(b.LastID.Get()), Code(b.Code.Get())
+	t := &s.table
+	t.mu.Lock()
+	if last > t.peerLast {
+		t.mu.Unlock()
+		return &ProtocolError{Code: CodeProtocol, Rule: fmt.Sprintf("the last ID rises from %d", t.peerLast)}
+	}
+	t.peerLast = last
+	t.goAways++
+	often := t.goAways > 10
+	var unserved []*conn
+	for _, c := range t.byID {
+		if c.opener && c.id > last {
+			unserved = append(unserved, c)
+		}
+	}
+	for _, c := range unserved {
+		t.setLocked(c, 0)
+	}
+	t.mu.Unlock()
+	if code != CodeNone {
+		s.end(&GoAwayError{Code: code, Text: wire.Text(body[wire.GoAwayBodyLen:])})
+		s.in.r = s.in.w
+		return nil
+	}
+	for _, c := range unserved {
+		c.abort(&RefusedError{Code: CodeDraining, Reason: "the peer is shutting down"})
+	}
+	s.in.owes = true // who waits to open looks again
+	if often {
+		return s.cost(1, "GOAWAY")
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+package mux
+
+import (
+	"sync"
+
+	"github.com/vtmux/vtmux/addr"
+	"github.com/vtmux/vtmux/wire"
+)
+
+// A table holds the connections that are open in either direction: by address with
+// the vt-muxer protocol, by ID with protocol 1.
+type table struct {
+	mu     sync.Mutex
+	byAddr map[addr.SocketAddr]*conn
+	byID   map[connKey]*conn
+	closed bool
+	// emptied is closed when the table is empty and a Shutdown waits for that.
+	emptied chan struct{}
+
+	prefaced bool // our preface is staged, before any OPEN
+
+	// Protocol 1. An ID at or below the highest of its space that is not in byID is
+	// closed, so a closed connection costs no memory (PROTOCOL.md, 2.5).
+	allotted wire.ID // the highest of our own space
+	seen     wire.ID // the highest of the peer's
+	opened   int     // connections in byID that we opened
+	slots    int     // of the peer's, that count against MaxConns: see conn.slot
+
+	goAways  int     // GOAWAYs received
+	peerLast wire.ID // the last ID of the latest of them
+	last     wire.ID // the last ID that our own GOAWAYs have told
+}
+
+// A connKey names a connection of protocol 1: its ID, and bit 32 where it is of our
+// own space.
+type connKey uint64
+
+func keyOf(id wire.ID, ours bool) connKey {
+	k := connKey(id)
+	if ours {
+		k |= 1 << 32
+	}
+	return k
+}
+
+func (c *conn) key() connKey { return keyOf(c.id, c.opener) }
+
+func (t *table) init() {
+	t.byAddr = make(map[addr.SocketAddr]*conn)
+	t.byID = make(map[connKey]*conn)
+	t.peerLast, t.last = maxID, maxID
+}
+
+// get returns the connection of a, or nil.
+func (t *table) get(a addr.SocketAddr) *conn {
+	t.mu.Lock()
+	c := t.byAddr[a]
+	t.mu.Unlock()
+	return c
+}
+
+// find returns the connection of an ID, or nil, and whether the ID has ever been
+// opened, or passed over.
+func (t *table) find(id wire.ID, ours bool) (c *conn, opened bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	highest := t.seen
+	if ours {
+		highest = t.allotted
+	}
+	return t.byID[keyOf(id, ours)], id <= highest
+}
+
+// len returns the number of connections that are not free yet.
+func (t *table) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lenLocked()
+}
+
+func (t *table) lenLocked() int { return len(t.byAddr) + len(t.byID) }
+
+// setLocked changes c's halves and forgets c when none is left.
+func (t *table) setLocked(c *conn, h halves) {
+	was := halves(c.halves.Load())
+	c.halves.Store(uint32(h))
+	if h != 0 || was == 0 {
+		return
+	}
+	switch {
+	case c.id != 0:
+		if t.byID[c.key()] != c {
+			return // the session has ended
+		}
+		delete(t.byID, c.key())
+		if c.opener {
+			t.opened--
+		}
+		t.freeSlotLocked(c)
+	case t.byAddr[c.addr] != c:
+		return // after crossed opens the address may be another's already
+	default:
+		delete(t.byAddr, c.addr)
+	}
+	if t.lenLocked() == 0 && t.emptied != nil {
+		close(t.emptied)
+		t.emptied = nil
+	}
+}
+
+// freeSlotLocked gives c's slot back once c has ended and the application has let go
+// of it (hostile peers, R3).
+func (t *table) freeSlotLocked(c *conn) {
+	if c.slot && c.halves.Load() == 0 && c.isClosed() {
+		c.slot = false
+		t.slots--
+	}
+}
+
+// freeSlot is freeSlotLocked for who has closed c.
+func (t *table) freeSlot(c *conn) {
+	t.mu.Lock()
+	t.freeSlotLocked(c)
+	t.mu.Unlock()
+}
+
+// whenEmpty returns a channel that is closed when no connection is left.
+func (t *table) whenEmpty() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.emptied == nil {
+		t.emptied = make(chan struct{})
+	}
+	ch := t.emptied
+	if t.lenLocked() == 0 {
+		close(t.emptied)
+		t.emptied = nil
+	}
+	return ch
+}
+
+// unfinished reports whether a connection is open in either direction.
+func (t *table) unfinished() bool { return t.len() > 0 }
+
+// allLocked returns every connection.
+func (t *table) allLocked() []*conn {
+	all := make([]*conn, 0, t.lenLocked())
+	for _, c := range t.byAddr {
+		all = append(all, c)
+	}
+	for _, c := range t.byID {
+		all = append(all, c)
+	}
+	return all
+}
+
+// each calls f for every connection and lets nobody in after that.
+func (t *table) each(f func(*conn)) {
+	t.mu.Lock()
+	t.closed = true
+	all := t.allLocked()
+	t.byAddr, t.byID = nil, nil
+	if t.emptied != nil {
+		close(t.emptied)
+		t.emptied = nil
+	}
+	t.mu.Unlock()
+	for _, c := range all {
+		f(c)
+	}
+}
