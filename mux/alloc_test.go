@@ -229,7 +229,7 @@ func (t *readToken) isArmed() bool {
 func TestOpenAndCloseAllocateAtMostThree(t *testing.T) {
 	exactAllocs(t)
 	a, b := tcpPair(t)
-	p, err := NewPipe(a, nil)
+	p, err := NewPipe(a, vtConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestOpenAndCloseAllocateAtMostThree(t *testing.T) {
 func TestAcceptAndCloseAllocateAtMostThree(t *testing.T) {
 	exactAllocs(t)
 	a, b := tcpPair(t)
-	l, err := NewListener(b, nil)
+	l, err := NewListener(b, vtConfig)
 	if err != nil {
 		t.Fatal(err)
 	}

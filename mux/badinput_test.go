@@ -717,7 +717,7 @@ func TestErrorAtTheNthCall(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					near, far := net.Pipe()
 					slabs, buffers := pool.Outstanding()
-					l, err := NewListener(faultconn.New(near, tt.plan(n)), nil)
+					l, err := NewListener(faultconn.New(near, tt.plan(n)), vtConfig)
 					if err != nil {
 						t.Fatal(err)
 					}

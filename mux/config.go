@@ -55,7 +55,7 @@ type Config struct {
 	MaxConns int
 
 	// AcceptBacklog bounds the connections that the peer has opened and nobody has
-	// accepted yet. One beyond it is refused, and stalls nothing. Default: 1,024,
+	// accepted yet. One beyond it is refused, and stalls nothing. Default: 4,096,
 	// or MaxConns if that is less; with the vt-muxer protocol MaxConns, since such a
 	// peer can't tell a refusal from an empty answer.
 	AcceptBacklog int
@@ -97,7 +97,7 @@ type Config struct {
 
 const (
 	defaultMaxConns          = 1 << 16
-	defaultBacklog           = 1 << 10
+	defaultBacklog           = 4 << 10
 	defaultMaxWindow         = 16 << 20
 	defaultKeepAliveInterval = 15 * time.Second
 	defaultKeepAliveTimeout  = 30 * time.Second

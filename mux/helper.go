@@ -64,7 +64,7 @@ func (s *session) trySend() {
 			continue
 		}
 		if err != nil {
-			s.end(&TransportError{Op: "write", Err: err})
+			s.end(o.writeError(err))
 			continue
 		}
 		if len(o.head) > 0 {

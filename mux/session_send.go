@@ -72,6 +72,15 @@ func (o *writeSide) sendAll(c *conn) error {
 	return nil
 }
 
+// writeError tells what a transport write's error means for the session.
+func (o *writeSide) writeError(err error) error {
+	if o.control && o.s.draining.Load() && !o.s.table.unfinished() {
+		// Nothing but our GOAWAY or ACK is lost, on a peer that had drained first.
+		err = io.EOF
+	}
+	return &TransportError{Op: "write", Err: err}
+}
+
 // timedOut reports whether err comes of the deadline that arm or an interrupt has
 // set. Any other timeout is the transport's own, and the session's end.
 func (o *writeSide) timedOut(err error) bool {

@@ -67,6 +67,7 @@ type writeSide struct {
 	phase   flushPhase
 	sealed  int       // index and length of the sealed staging buffer
 	end     int       //
+	control bool      // the batch holds the session's debts alone
 	owed    uint32    // the session's debts, taken and not yet sent
 	owing   *conn     // the connections' likewise
 	queue   lentQueue // lent payloads taken and not yet claimed
@@ -152,7 +153,7 @@ func (s *session) runFlusher(c *conn, mine *lent) {
 				continue
 			}
 			if err != errInterrupted {
-				s.end(&TransportError{Op: "write", Err: err})
+				s.end(o.writeError(err))
 				continue
 			}
 			over := c != nil && c.cantWrite() != nil
@@ -232,6 +233,7 @@ func (o *writeSide) build() {
 	o.phase = phaseNone
 	buf := o.stg.buf[o.sealed]
 	end := o.end
+	o.control = end == 0 && o.owing == nil && o.queue.head == nil
 	if o.owed != 0 {
 		end += o.s.settleSession(buf[end:])
 	}
