@@ -42,6 +42,11 @@ func (c *conn) consumeLocked(n int) bool {
 	return true
 }
 
+// minSpan counts as a round trip where that is shorter: a window that lasts no longer
+// would keep both ends busy with WINDOWs. On loopback, where a round trip takes 50 µs,
+// they cost a sixth of the throughput.
+const minSpan = 4 * time.Millisecond
+
 // growLocked doubles the window while the connection consumes one within a round trip
 // or little more: then it is the window that holds it up.
 func (c *conn) growLocked() {
@@ -59,7 +64,7 @@ func (c *conn) growLocked() {
 	if v.consumed-v.spanFrom < v.size {
 		return
 	}
-	if rtt := s.pings.rtt.Load(); rtt != 0 && now-v.spanAt <= 2*rtt {
+	if now-v.spanAt <= max(2*s.pings.rtt.Load(), int64(minSpan)) {
 		v.size = min(2*v.size, most)
 	}
 	v.spanFrom, v.spanAt = v.consumed, now
