@@ -42,6 +42,18 @@ func BenchmarkBulk(b *testing.B) {
 	})
 }
 
+func BenchmarkBulk8(b *testing.B) {
+	each(b, scenario.Bulk8, func(b *testing.B, s scenario.Sample) {
+		b.SetBytes(int64(scenario.Bulk8.OpBytes))
+	})
+}
+
+func BenchmarkOpen(b *testing.B) {
+	each(b, scenario.Open, func(b *testing.B, s scenario.Sample) {
+		b.ReportMetric(s.PerSecond(), "conns/s")
+	})
+}
+
 // each runs a scenario with every adapter.
 func each(b *testing.B, sc scenario.Scenario, report func(*testing.B, scenario.Sample)) {
 	for _, a := range adapter.All {
@@ -72,8 +84,11 @@ func each(b *testing.B, sc scenario.Scenario, report func(*testing.B, scenario.S
 
 // TestEveryScenarioWithEveryAdapter does a little of each, so that a broken one is found before a long run.
 func TestEveryScenarioWithEveryAdapter(t *testing.T) {
-	for _, sc := range []scenario.Scenario{scenario.RTT, scenario.Crowd128, scenario.Bulk} {
+	for _, sc := range scenario.Timed {
 		for _, a := range adapter.All {
+			if sc.Name == "Bulk8Unread" && a.Name == "vtmux-vt" {
+				continue // without flow control the unread streams stop the others
+			}
 			t.Run(sc.Name+"/"+a.Name, func(t *testing.T) {
 				run, err := harness.Start(a, sc, harness.Profiles{})
 				if err != nil {

@@ -1,5 +1,5 @@
-// Command ratios measures vtmux against raw TCP by three figures: the latency of a lone conversation, the rate of a
-// crowd, and the throughput of one stream. The runs alternate (raw, vtmux, raw, ...), each with fresh processes, and
+// Command ratios measures vtmux against raw TCP: the latency of a lone conversation, the rate of a crowd, the throughput
+// of one stream, and short connections; and against itself: what streams cost the others that nobody reads. The runs alternate (raw, vtmux, raw, ...), each with fresh processes, and
 // the medians are compared, so that a change of the machine's mood hits both.
 package main
 
@@ -11,6 +11,7 @@ import (
 	"log"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,7 @@ type figure struct {
 	scenario scenario.Scenario
 	value    func(scenario.Sample) float64
 	goal     goal
+	alone    *scenario.Scenario // vtmux's own scenario to compare with; nil: raw TCP in the same one
 }
 
 var figures = []figure{
@@ -45,9 +47,26 @@ var figures = []figure{
 	{
 		name: "bulk", what: "one stream of 64 KiB writes", unit: "MB/s",
 		scenario: scenario.Bulk,
-		value:    func(s scenario.Sample) float64 { return s.PerSecond() * float64(scenario.Bulk.OpBytes) / 1e6 },
+		value:    megabytes,
 		goal:     goal{">=", 0.95},
 	},
+	{
+		name: "open", what: "open, 64 B there and back, close, by 64 workers", unit: "1,000/s",
+		scenario: scenario.Open,
+		value:    func(s scenario.Sample) float64 { return s.PerSecond() / 1000 },
+		goal:     goal{">=", 2},
+	},
+	{
+		name: "unread", what: "8 streams of 64 KiB writes beside 100 that nobody reads, against the 8 alone", unit: "MB/s",
+		scenario: scenario.Bulk8Unread,
+		value:    megabytes,
+		goal:     goal{">=", 0.9},
+		alone:    &scenario.Bulk8,
+	},
+}
+
+func megabytes(s scenario.Sample) float64 {
+	return s.PerSecond() * float64(scenario.Bulk.OpBytes) / 1e6
 }
 
 // A goal bounds the ratio of vtmux to raw TCP.
@@ -85,8 +104,8 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 5, "runs of either side")
 	flag.Float64Var(&o.seconds, "seconds", 2, "length of a run")
 	flag.Float64Var(&o.warmup, "warmup", 0.3, "seconds before a run that do not count")
-	flag.StringVar(&o.only, "only", "", "measure only these, with commas between: rtt, crowd, bulk")
-	flag.StringVar(&o.protocol, "protocol", "vt", "vtmux's wire protocol: vt")
+	flag.StringVar(&o.only, "only", "", "measure only these, with commas between: rtt, crowd, bulk, open, unread")
+	flag.StringVar(&o.protocol, "protocol", "1", "vtmux's wire protocol: 1, vt")
 	flag.StringVar(&o.profiles.CPU, "cpuprofile", "", "write CPU profiles of vtmux's last run of each figure to `prefix`-figure-{client,server}.pprof")
 	flag.StringVar(&o.profiles.Mem, "memprofile", "", "the same with allocation profiles")
 	flag.BoolVar(&o.json, "json", false, "print JSON")
@@ -111,7 +130,7 @@ func compare(o options) (met bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	chosen, err := choose(o.only)
+	chosen, err := choose(o.only, o.protocol)
 	if err != nil {
 		return false, err
 	}
@@ -146,45 +165,53 @@ func compare(o options) (met bool, err error) {
 // subjectOf gives the adapter that speaks a protocol.
 func subjectOf(protocol string) (adapter.Adapter, error) {
 	switch protocol {
-	case "vt":
-		return adapter.VTMux, nil
 	case "1":
-		return adapter.Adapter{}, errors.New("-protocol 1: not in this version yet; use vt")
+		return adapter.VTMux, nil
+	case "vt":
+		return adapter.VTMuxVT, nil
 	}
-	return adapter.Adapter{}, fmt.Errorf("-protocol %q: unknown; use vt", protocol)
+	return adapter.Adapter{}, fmt.Errorf("-protocol %q: unknown; use 1 or vt", protocol)
 }
 
-func choose(only string) ([]figure, error) {
+// choose gives the figures of a list of names, or all that a protocol has.
+func choose(only, protocol string) ([]figure, error) {
 	if only == "" {
-		return figures, nil
+		return slices.DeleteFunc(slices.Clone(figures), func(f figure) bool { return f.lacks(protocol) }), nil
 	}
 	var chosen []figure
-next:
 	for name := range strings.SplitSeq(only, ",") {
-		for _, f := range figures {
-			if f.name == name {
-				chosen = append(chosen, f)
-				continue next
-			}
+		i := slices.IndexFunc(figures, func(f figure) bool { return f.name == name })
+		switch {
+		case i < 0:
+			return nil, fmt.Errorf("-only %q: unknown", name)
+		case figures[i].lacks(protocol):
+			return nil, fmt.Errorf("-only %q: needs -protocol 1: without flow control, streams that nobody reads stop all others", name)
 		}
-		return nil, fmt.Errorf("-only %q: unknown", name)
+		chosen = append(chosen, figures[i])
 	}
 	return chosen, nil
 }
 
+// lacks reports whether a protocol can't do the figure's scenario.
+func (f figure) lacks(protocol string) bool { return protocol == "vt" && f.name == "unread" }
+
 // measure does the rounds of one figure.
 func (f figure) measure(o options, subject adapter.Adapter) (Figure, error) {
-	r := Figure{Name: f.name, What: f.what, Unit: f.unit, Goal: f.goal.String()}
+	base, sc, what := adapter.TCP, f.scenario, "raw TCP"
+	if f.alone != nil {
+		base, sc, what = subject, *f.alone, "alone"
+	}
+	r := Figure{Name: f.name, What: f.what, Unit: f.unit, Base: what, Goal: f.goal.String()}
 	for round := range o.rounds {
-		raw, err := f.run(o, adapter.TCP, harness.Profiles{})
+		raw, err := f.run(o, base, sc, harness.Profiles{})
 		if err != nil {
-			return r, fmt.Errorf("raw TCP: %w", err)
+			return r, fmt.Errorf("%s: %w", what, err)
 		}
 		var profiles harness.Profiles
 		if round == o.rounds-1 {
 			profiles = o.profiles.For(f.name)
 		}
-		mux, err := f.run(o, subject, profiles)
+		mux, err := f.run(o, subject, f.scenario, profiles)
 		if err != nil {
 			return r, fmt.Errorf("vtmux: %w", err)
 		}
@@ -196,8 +223,8 @@ func (f figure) measure(o options, subject adapter.Adapter) (Figure, error) {
 }
 
 // run does one run of one side. Of its profiles, the server's has the warm-up in it.
-func (f figure) run(o options, a adapter.Adapter, p harness.Profiles) (value float64, err error) {
-	run, err := harness.Start(a, f.scenario, p)
+func (f figure) run(o options, a adapter.Adapter, sc scenario.Scenario, p harness.Profiles) (value float64, err error) {
+	run, err := harness.Start(a, sc, p)
 	if err != nil {
 		return 0, err
 	}

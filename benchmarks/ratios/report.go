@@ -20,6 +20,7 @@ type Report struct {
 // A Figure is one comparison: the values of each round, and what follows from them.
 type Figure struct {
 	Name, What, Unit   string
+	Base               string // what vtmux is compared with: the values called Raw
 	Raw, Mux           []float64
 	RawMedian          float64
 	MuxMedian          float64
@@ -66,7 +67,7 @@ func (p textPrinter) head(r Report) {
 func (p textPrinter) figure(f Figure) {
 	fmt.Fprintf(p.w, "\n%s: %s, %s\n", f.Name, f.What, f.Unit)
 	t := tabwriter.NewWriter(p.w, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "round\traw TCP\tvtmux\tratio\t")
+	fmt.Fprintf(t, "round\t%s\tvtmux\tratio\t\n", f.Base)
 	for i, ratio := range f.ratios() {
 		fmt.Fprintf(t, "%d\t%.1f\t%.1f\t%.2f\t\n", i+1, f.Raw[i], f.Mux[i], ratio)
 	}

@@ -47,11 +47,17 @@ func TestGoals(t *testing.T) {
 }
 
 func TestChoose(t *testing.T) {
-	if chosen, err := choose("bulk,rtt"); err != nil || len(chosen) != 2 || chosen[0].name != "bulk" {
+	if chosen, err := choose("bulk,rtt", "vt"); err != nil || len(chosen) != 2 || chosen[0].name != "bulk" {
 		t.Errorf("chose %v and %v, want bulk and rtt", chosen, err)
 	}
-	if _, err := choose("rtt,nonsense"); err == nil {
+	if _, err := choose("rtt,nonsense", "1"); err == nil {
 		t.Error("an unknown figure was chosen")
+	}
+	if _, err := choose("unread", "vt"); err == nil {
+		t.Error("a figure was chosen that the protocol lacks")
+	}
+	if all, err := choose("", "vt"); err != nil || len(all) != len(figures)-1 {
+		t.Errorf("chose %v and %v, want all but one", all, err)
 	}
 }
 
@@ -59,7 +65,7 @@ func TestChoose(t *testing.T) {
 func TestFiguresAreMeasured(t *testing.T) {
 	prefix := t.TempDir() + "/p"
 	o := options{rounds: 1, seconds: 0.02, warmup: 0.01, profiles: harness.Profiles{CPU: prefix + "cpu", Mem: prefix + "mem"}}
-	subject, err := subjectOf("vt")
+	subject, err := subjectOf("1")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,17 +80,17 @@ func parse(flags *flag.FlagSet, args []string) error {
 	return nil
 }
 
-// protocolFlag defines -protocol; both ends must be given the same.
+// protocolFlag defines -protocol. An edge says it; an origin follows its edges, unless it is given vt.
 func protocolFlag(flags *flag.FlagSet) *string {
-	return flags.String("protocol", "vt", "wire protocol between edge and origin: vt")
+	return flags.String("protocol", "1", "wire protocol between edge and origin: 1, vt")
 }
 
 func muxConfig(protocol string) (*mux.Config, error) {
 	switch protocol {
+	case "1":
+		return &mux.Config{}, nil // an origin serves edges of either protocol then
 	case "vt":
 		return &mux.Config{Protocol: mux.ProtocolVT}, nil
-	case "1":
-		return nil, errors.New("-protocol 1: not in this version yet; use vt")
 	}
-	return nil, fmt.Errorf("-protocol %q: unknown; use vt", protocol)
+	return nil, fmt.Errorf("-protocol %q: unknown; use 1 or vt", protocol)
 }

@@ -29,7 +29,7 @@ type Adapter struct {
 }
 
 // All lists the adapters: raw TCP, which the others are measured against, and then they.
-var All = []Adapter{TCP, VTMux}
+var All = []Adapter{TCP, VTMux, VTMuxVT}
 
 // Lookup finds an adapter by its name.
 func Lookup(name string) (Adapter, error) {

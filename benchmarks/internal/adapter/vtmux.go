@@ -5,35 +5,42 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/vtmux/vtmux/addr"
 	"github.com/vtmux/vtmux/mux"
 )
 
-// VTMux is this library with the vt-muxer protocol. Its defaults are what its users get; only the number of
-// connections is raised, for the scenarios that have more of them than a proxy should let one peer open.
-var VTMux = overTCP("vtmux",
-	func(c net.Conn) (Session, error) {
-		p, err := mux.NewPipe(c, &vtConfig)
-		return &vtClient{Pipe: p}, err
-	},
-	func(c net.Conn) (Session, error) {
-		l, err := mux.NewListener(c, &vtConfig)
-		return vtServer{l}, err
-	},
+// VTMux is this library with protocol 1, VTMuxVT with the vt-muxer protocol. The defaults are what its users get; only
+// the limits of connections are raised, for the scenarios that have more of them than a proxy should let one peer open.
+var (
+	VTMux   = ours("vtmux", mux.Protocol1)
+	VTMuxVT = ours("vtmux-vt", mux.ProtocolVT)
 )
 
-var vtConfig = mux.Config{Protocol: mux.ProtocolVT, MaxConns: 1 << 20}
+func ours(name string, protocol mux.Protocol) Adapter {
+	cfg := &mux.Config{Protocol: protocol, MaxConns: 1 << 20, AcceptBacklog: 1 << 20}
+	return overTCP(name,
+		func(c net.Conn) (Session, error) {
+			p, err := mux.NewPipe(c, cfg)
+			return &vtClient{Pipe: p}, err
+		},
+		func(c net.Conn) (Session, error) {
+			l, err := mux.NewListener(c, cfg)
+			return vtServer{l}, err
+		},
+	)
+}
 
 type vtClient struct {
 	*mux.Pipe
-	opened uint32
+	opened atomic.Uint32
 }
 
 // Open gives each connection an address of its own, as if each were another client's.
 func (c *vtClient) Open() (net.Conn, error) {
-	c.opened++
-	ip := netip.AddrFrom4([4]byte{10, byte(c.opened >> 16), byte(c.opened >> 8), byte(c.opened)})
+	n := c.opened.Add(1)
+	ip := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
 	return c.Pipe.Open(context.Background(), addr.SocketAddrFromAddrPort(netip.AddrPortFrom(ip, 443)))
 }
 

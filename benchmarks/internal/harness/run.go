@@ -63,6 +63,9 @@ func (r *Run) add(c net.Conn, err error) error {
 
 // Drive works through a budget on the open streams.
 func (r *Run) Drive(b scenario.Budget) (scenario.Sample, error) {
+	if r.scenario.DriveSession != nil {
+		return r.scenario.DriveSession(r.session, b)
+	}
 	return r.scenario.Drive(r.streams, b)
 }
 

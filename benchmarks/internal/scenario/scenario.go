@@ -25,14 +25,20 @@ type Scenario struct {
 	// Drive is the client: it works through a budget on streams that are open. It may be called again on the same
 	// streams, so that a first call can warm them up.
 	Drive func([]net.Conn, Budget) (Sample, error)
+
+	// DriveSession is the client of a scenario that opens streams as it goes; then Drive is nil.
+	DriveSession func(adapter.Session, Budget) (Sample, error)
 }
+
+// Timed lists the scenarios that are measured by time.
+var Timed = []Scenario{RTT, Crowd128, Bulk, Bulk8, Bulk8Unread, Open}
 
 // Lookup finds a scenario by its name. streams is how many it has, where that is a parameter.
 func Lookup(name string, streams int) (Scenario, error) {
 	if name == "Idle" {
 		return Idle(streams), nil
 	}
-	for _, s := range []Scenario{RTT, Crowd128, Bulk} {
+	for _, s := range Timed {
 		if s.Name == name {
 			return s, nil
 		}
@@ -76,24 +82,29 @@ func (q quota) allows(done int64) bool { return done < q.ops && !q.stop.Load() }
 
 // drive works on all the streams at once and measures from the first one's start to the last one's end.
 func drive(streams []net.Conn, b Budget, work func(net.Conn, quota) (int64, error)) (Sample, error) {
+	return workers(len(streams), b, func(i int, q quota) (int64, error) { return work(streams[i], q) })
+}
+
+// workers is drive for n workers that have no streams of their own.
+func workers(n int, b Budget, work func(int, quota) (int64, error)) (Sample, error) {
 	var stop atomic.Bool
-	share, rest := b.Ops/int64(len(streams)), b.Ops%int64(len(streams))
+	share, rest := b.Ops/int64(n), b.Ops%int64(n)
 	if b.Ops == 0 {
 		share = 1<<63 - 1
 		defer time.AfterFunc(b.Time, func() { stop.Store(true) }).Stop()
 	}
 	var wg sync.WaitGroup
 	var total atomic.Int64
-	errs := make([]error, len(streams))
+	errs := make([]error, n)
 	start := time.Now()
-	for i, c := range streams {
+	for i := range n {
 		q := quota{ops: share, stop: &stop}
 		if int64(i) < rest {
 			q.ops++
 		}
 		wg.Go(func() {
-			n, err := work(c, q)
-			total.Add(n)
+			done, err := work(i, q)
+			total.Add(done)
 			if err != nil {
 				errs[i] = err
 				stop.Store(true)
