@@ -49,7 +49,7 @@ func (s *session) refuseNew(c *conn) {
 	s.count.refused.Add(1)
 	c.mu.Lock()
 	c.readErr, c.writeErr = net.ErrClosed, net.ErrClosed
-	c.resetCode, c.stopCode = CodeDraining, CodeDraining
+	c.refusal, c.stopCode = &refusalText{code: CodeDraining}, CodeDraining
 	c.flags.Or(flagClosed | flagReadShut | flagReadOver | flagWriteShut)
 	c.mu.Unlock()
 	if c.id != 0 {

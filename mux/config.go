@@ -153,6 +153,9 @@ func (cfg *Config) withDefaults() (Config, error) {
 			*f.v = f.def
 		}
 	}
+	if c.KeepAliveTimeout < 0 {
+		return c, fmt.Errorf("mux: Config.KeepAliveTimeout is %v: it must be above zero, or 0 for the default; to have no keep-alive, set KeepAliveInterval below zero", c.KeepAliveTimeout)
+	}
 	return c, nil
 }
 

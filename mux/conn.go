@@ -136,6 +136,7 @@ type conn struct {
 	wlock    writeLock
 	owes     atomic.Uint32 // debts; from 0 to something: whoever did that adds the conn to the stack
 	owesNext *conn         // the stack's and then the flusher's
+	taken    uint32        // the flusher's: what was owed when it took the connection
 
 	// Guarded by acceptQueue.mu.
 	acceptNext, acceptPrev *conn
@@ -155,23 +156,18 @@ type conn struct {
 	readErr  error    // what follows the bytes of in; set once, with flagReadOver
 	writeErr error    // why nothing can be written; set once, with flagWriteShut
 
-	ending    uint32    // what is owed when the write lock is free: owesEnd or another end
-	stopCode  Code      // what our STOP says
-	resetCode Code      // what our RESET says, or REFUSED
-	more      *connMore // what few connections have
+	ending    uint32 // what is owed when the write lock is free: owesEnd or another end
+	stopCode  Code   // what our STOP says
+	resetCode Code   // what our RESET says
+	refusal   *refusalText
+
+	metadata *[]byte // that came with the OPEN, if any. Constant
 }
 
-// connMore is what few connections have.
-type connMore struct {
-	metadata []byte // that came with the OPEN
-	reason   string // of our REFUSED
-}
-
-func (c *conn) reason() string {
-	if c.more == nil {
-		return ""
-	}
-	return c.more.reason
+// refusalText is what our REFUSED says.
+type refusalText struct {
+	code   Code
+	reason string
 }
 
 // yours returns the flag that says whose ID c's frames bear.

@@ -61,16 +61,11 @@ func (c *conn) close(readErr, writeErr error) bool {
 // closeRefusing is close for a connection that was not accepted.
 func (c *conn) closeRefusing(code Code, reason string) bool {
 	reason = strings.ToValidUTF8(reason, "\uFFFD")
-	if reason != "" {
-		c.mu.Lock()
-		if !c.isClosed() {
-			if c.more == nil {
-				c.more = new(connMore)
-			}
-			c.more.reason = reason
-		}
-		c.mu.Unlock()
+	c.mu.Lock()
+	if c.refusal == nil {
+		c.refusal = &refusalText{code, reason}
 	}
+	c.mu.Unlock()
 	return c.closeWith(net.ErrClosed, net.ErrClosed, owesRefusal, code)
 }
 
@@ -194,8 +189,8 @@ func (c *conn) closeRead() error {
 		c.mu.Unlock()
 		return net.ErrClosed
 	}
-	if c.flags.Load()&flagReadOver == 0 {
-		c.readErr = net.ErrClosed
+	if c.flags.Load()&flagReadOver == 0 || c.in.n > 0 {
+		c.readErr = net.ErrClosed // what is discarded must not look like the whole
 	}
 	stop := c.stopLocked(CodeClosed)
 	c.flags.Or(flagReadShut | flagReadOver)

@@ -31,9 +31,9 @@ const (
 )
 
 const (
-	// maxDebtLen is the most that settleDebts writes for one connection that is not
-	// refused: WINDOW, STOP, and RESET or FIN.
-	maxDebtLen = wire.WindowLen + wire.StopLen + wire.ResetLen
+	// maxDebtLen is the most that settleDebts writes for one connection: WINDOW, STOP,
+	// and RESET or FIN, or else REFUSED.
+	maxDebtLen = max(wire.WindowLen+wire.StopLen+wire.ResetLen, wire.ResetLen+wire.MaxText)
 	// maxSessionDebtLen is the most that settleSession writes, without refusals.
 	maxSessionDebtLen = 2*wire.PingLen + wire.GoAwayLen + wire.MaxText
 	// maxRefusals bounds the refusals that are not sent yet.
@@ -66,25 +66,28 @@ func (d *debtStack) take() (first *conn) {
 	}
 	for c := d.top.Swap(nil); c != nil; {
 		next := c.owesNext
+		c.taken = c.owes.Load()
 		c.owesNext = first
 		first, c = c, next
 	}
 	return first
 }
 
-// debtLen returns the most that settleDebts writes for c now.
-func (c *conn) debtLen() int {
-	if c.owes.Load()&owesRefusal != 0 {
-		return maxDebtLen + wire.MaxText
-	}
-	return maxDebtLen
-}
-
 // settleDebts writes c's control frames to b and returns their length. The caller
 // is the flusher and has sealed staging after it took c: what c published before
 // goes first, and an OPEN of the same address that follows will go later.
+//
+// An end that c came to owe after it was taken must wait for the next time: c may have
+// published bytes after the seal, and then the end.
 func (s *session) settleDebts(c *conn, b []byte) (n int) {
 	owed := c.owes.Swap(0)
+	if late := owed &^ c.taken & (owesEnd | owesReset | owesRefusal); late != 0 {
+		owed &^= late
+		s.out.debts.add(c, late)
+	}
+	if s.failing.Load() {
+		return 0 // nothing follows the GOAWAY
+	}
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	h := halves(c.halves.Load())
@@ -105,10 +108,10 @@ func (s *session) settleDebts(c *conn, b []byte) (n int) {
 func (c *conn) settleOne(owed uint32, h halves, b []byte) (n int, left halves) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if owed&owesRefusal != 0 && h == recvOpen|sendOpen {
-		return wire.PutRefused(b, c.id, uint32(c.resetCode), c.reason()), 0
+	if owed&owesRefusal != 0 && h&sendOpen != 0 {
+		return wire.PutRefused(b, c.id, uint32(c.refusal.code), c.refusal.reason), 0
 	} else if owed&owesRefusal != 0 {
-		owed |= owesStop // a STOP has ended our half already
+		owed |= owesStop // our half has ended already, by the answer to a STOP
 	}
 	if owed&owesWindow != 0 && h&recvOpen != 0 && !c.discards() {
 		n += wire.PutWindow(b[n:], c.yours(), c.id, c.recv.granted.Load())
@@ -137,6 +140,9 @@ func (s *session) settleSession(b []byte) (n int) {
 	}
 	owed := s.out.owed
 	s.out.owed = 0
+	if s.failing.Load() {
+		owed &= owesGoAway // nothing follows it
+	}
 	if owed&owesGoAway != 0 {
 		n += s.goAway.put(b[n:])
 	}
@@ -159,17 +165,24 @@ func (s *session) settleSession(b []byte) (n int) {
 // A goAway is what our latest GOAWAY says.
 type goAway struct {
 	mu   sync.Mutex
-	last wire.ID
+	told bool
+	last wire.ID // never rises
 	code Code
 	text string
 }
 
-// tell makes a GOAWAY owed. The caller flushes.
+// tell makes a GOAWAY owed, unless one with a code is already. The caller flushes.
 func (s *session) tell(last wire.ID, code Code, text string) {
 	g := &s.goAway
 	g.mu.Lock()
-	g.last, g.code, g.text = last, code, text
-	g.mu.Unlock()
+	defer g.mu.Unlock()
+	if g.code != CodeNone {
+		return
+	}
+	if g.told {
+		last = min(last, g.last)
+	}
+	g.told, g.last, g.code, g.text = true, last, code, text
 	s.owes.Or(owesGoAway)
 }
 

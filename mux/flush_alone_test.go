@@ -121,8 +121,8 @@ func TestLoneWriteThatIsInterruptedIsSentByTheHelper(t *testing.T) {
 func TestDebtsBehindThoseThatFoundNoRoomAreSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBare(t, false, false)
-		n := (stagingSize+tailSize)/maxDebtLen + 50 // more than one flush takes
-		b.send(0, nil)                              // the first refusal blocks the flusher
+		n := (stagingSize+tailSize)/wire.VTHeaderLen + 50 // more than one flush takes
+		b.send(0, nil)                                    // the first refusal blocks the flusher
 		var opens []byte
 		for i := range n {
 			opens = append(opens, frameBytes(1+i, nil)...)

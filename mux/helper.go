@@ -59,8 +59,8 @@ func (s *session) trySend() {
 			break
 		}
 		err := o.try()
-		if err != nil && s.halfClosed.Load() {
-			o.dropBatch()
+		if err != nil && (s.halfClosed.Load() || s.parting.Load()) {
+			o.failBatch()
 			continue
 		}
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/vtmux/vtmux/addr"
@@ -55,7 +56,7 @@ func (l *Listener) AcceptPending(ctx context.Context) (*PendingConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &PendingConn{newConn(c)}, nil
+	return &PendingConn{h: newConn(c)}, nil
 }
 
 // Addr returns the transport's local address.
@@ -90,7 +91,10 @@ func (l *Listener) Stats() Stats { return l.s.stats() }
 // A PendingConn is a connection that the peer has opened and that is neither
 // accepted nor rejected yet. One that is dropped without either is closed as a Conn
 // is.
-type PendingConn struct{ h *Conn }
+type PendingConn struct {
+	h        *Conn
+	accepted atomic.Bool
+}
 
 // Addr returns the address that the connection bears.
 func (p *PendingConn) Addr() addr.SocketAddr { return p.h.Addr() }
@@ -98,14 +102,15 @@ func (p *PendingConn) Addr() addr.SocketAddr { return p.h.Addr() }
 // Metadata returns what the opener sent along, at most 1,024 bytes. It is the caller's
 // to read, not to change. The vt-muxer protocol can't carry any, so there it is empty.
 func (p *PendingConn) Metadata() []byte {
-	if m := p.h.c.more; m != nil {
-		return m.metadata
+	if m := p.h.c.metadata; m != nil {
+		return *m
 	}
 	return nil
 }
 
 // Accept returns the connection, the same one each time; net.ErrClosed after Reject.
 func (p *PendingConn) Accept() (*Conn, error) {
+	p.accepted.Store(true)
 	if p.h.c.isClosed() {
 		return nil, net.ErrClosed
 	}
@@ -113,8 +118,12 @@ func (p *PendingConn) Accept() (*Conn, error) {
 }
 
 // Reject refuses the connection. The opener's calls return a *RefusedError with code
-// and reason, of which 256 bytes of UTF-8 are sent; a vt-muxer peer reads io.EOF.
+// and reason, of which 256 bytes of UTF-8 are sent; a vt-muxer peer reads io.EOF. After
+// Accept it is Reset with code.
 func (p *PendingConn) Reject(code Code, reason string) error {
+	if p.accepted.Load() {
+		return p.h.Reset(code)
+	}
 	if p.h.c.s.refuse(p.h.c, code, reason) {
 		runtime.SetFinalizer(p.h, nil)
 	}

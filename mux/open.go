@@ -119,9 +119,9 @@ func (s *session) announce(c *conn, metadata []byte) (last bool, err error) {
 		return false, ErrExhausted
 	case t.opened >= s.cfg.MaxConns:
 		return false, ErrTooManyConns
-	case t.opened >= int(s.peer.maxConns.Load()) && settled:
+	case uint64(t.opened) >= uint64(s.peer.maxConns.Load()) && settled:
 		return false, ErrTooManyConns
-	case t.opened >= int(s.peer.maxConns.Load()):
+	case uint64(t.opened) >= uint64(s.peer.maxConns.Load()):
 		return false, errUnsettled
 	}
 	n := wire.OpenLen + len(metadata)
@@ -162,7 +162,9 @@ func (s *session) retry(ctx context.Context, f func() error) error {
 		defer context.AfterFunc(ctx, w.Wake)()
 	}
 	for {
-		s.tryFlush()
+		if s.out.published() { // else whoever waits here would wake the others, and they it
+			s.tryFlush()
+		}
 		s.out.waitRoom(w)
 		err = f()
 		if mayRetry(err) {

@@ -18,7 +18,8 @@ type pinger struct {
 	seq     uint64   // the 8 bytes of the latest
 	sentAt  int64    // when it was asked for
 	waiters waitList // who waits for its ACK
-	last    int64    // what the latest took, in nanoseconds
+	acked   uint64   // the latest that was answered
+	last    int64    // what it took, in nanoseconds
 	pong    [8]byte  // the 8 bytes that we owe the peer: those of its latest PING
 	closed  bool
 
@@ -92,7 +93,7 @@ func (p *pinger) onAck(s *session, opaque [8]byte) bool {
 	if !p.out || binary.BigEndian.Uint64(opaque[:]) != p.seq {
 		return false
 	}
-	p.out = false
+	p.out, p.acked = false, p.seq
 	took := max(s.now()-p.sentAt, 1)
 	p.last = took
 	if old := p.rtt.Load(); old != 0 {
@@ -121,8 +122,7 @@ func (p *pinger) close(s *session) {
 	p.mu.Unlock()
 }
 
-// join makes w wait for the ACK of a PING, and reports whether it is one that begins
-// now.
+// join makes w wait for the ACK of a PING, which begins if none is out.
 func (p *pinger) join(s *session, w *waiter) (began bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -130,18 +130,25 @@ func (p *pinger) join(s *session, w *waiter) (began bool) {
 		w.satisfied.Store(true)
 		return false
 	}
-	began = p.beginLocked(s)
 	p.waiters.push(w)
-	return began
+	return p.beginLocked(s)
+}
+
+// answered returns which PING was answered last, and what that took; began is the
+// latest that was sent or is about to be.
+func (p *pinger) answered() (acked, began uint64, took time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.acked, p.seq, time.Duration(p.last)
 }
 
 // roundTrip waits for an ACK; where fresh, for that of a PING that begins after the
 // call. Meanwhile it leads if nobody else does.
 func (s *session) roundTrip(ctx context.Context, fresh bool) (time.Duration, error) {
+	_, before, _ := s.pings.answered()
 	for {
 		w := s.waiters.get(nil)
-		began := s.pings.join(s, w)
-		if began {
+		if s.pings.join(s, w) {
 			s.tryFlush()
 		}
 		err := s.awaitAck(ctx, w)
@@ -151,10 +158,8 @@ func (s *session) roundTrip(ctx context.Context, fresh bool) (time.Duration, err
 		if err != nil {
 			return 0, err
 		}
-		if began || !fresh {
-			s.pings.mu.Lock()
-			defer s.pings.mu.Unlock()
-			return time.Duration(s.pings.last), nil
+		if acked, _, took := s.pings.answered(); !fresh || acked > before {
+			return took, nil
 		}
 	}
 }

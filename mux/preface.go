@@ -47,6 +47,14 @@ func (s *session) begin() {
 	case s.cfg.Protocol == Protocol1 || !s.accepting:
 		s.decide(true)
 		s.offerPreface()
+	}
+}
+
+// awaitPeer bounds the time for the peer to begin.
+func (s *session) awaitPeer() {
+	switch {
+	case s.cfg.Protocol == ProtocolVT:
+	case s.cfg.Protocol == Protocol1 || !s.accepting:
 		s.watch.await(s, s.cfg.PrefaceTimeout)
 	default:
 		s.watch.await(s, s.cfg.SilenceTimeout)
@@ -147,6 +155,7 @@ func (s *session) onPreface() {
 			s.failPreface(err.Error(), ErrNoPreface)
 		} else {
 			s.fail(&ProtocolError{Offset: r.dec.Offset(), Frame: "preface", Code: CodeProtocol, Rule: err.Error()}, CodeProtocol, err.Error())
+			r.r = r.w
 		}
 		return
 	}

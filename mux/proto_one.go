@@ -165,7 +165,8 @@ func (s *session) onOpen(h *wire.Header, body []byte) *ProtocolError {
 	c.recv.init(uint64(s.cfg.InitialWindow))
 	c.sendLimit.Store(s.peer.window.Load())
 	if meta := body[wire.OpenBodyLen:]; len(meta) > 0 {
-		c.more = &connMore{metadata: slices.Clone(meta)}
+		meta = slices.Clone(meta)
+		c.metadata = &meta
 	}
 	t.mu.Lock()
 	if t.closed {
@@ -276,22 +277,24 @@ func (s *session) onGoAway(body []byte) *ProtocolError {
 	t.goAways++
 	often := t.goAways > 10
 	var unserved []*conn
-	for _, c := range t.byID {
-		if c.opener && c.id > last {
-			unserved = append(unserved, c)
+	if last < t.allotted {
+		for _, c := range t.byID {
+			if c.opener && c.id > last {
+				unserved = append(unserved, c)
+			}
 		}
 	}
 	for _, c := range unserved {
 		t.setLocked(c, 0)
 	}
 	t.mu.Unlock()
+	for _, c := range unserved {
+		c.abort(&RefusedError{Code: CodeDraining, Reason: "the peer is shutting down"})
+	}
 	if code != CodeNone {
 		s.end(&GoAwayError{Code: code, Text: wire.Text(body[wire.GoAwayBodyLen:])})
 		s.in.r = s.in.w
 		return nil
-	}
-	for _, c := range unserved {
-		c.abort(&RefusedError{Code: CodeDraining, Reason: "the peer is shutting down"})
 	}
 	s.in.owes = true // who waits to open looks again
 	if often {

@@ -66,9 +66,10 @@ type session struct {
 	cause error // why the session ended; set once, read after dead or done
 
 	// failing is set after failure, when the peer is to be told by a GOAWAY first.
-	failing atomic.Bool
-	failure error
-	parting atomic.Bool // that GOAWAY has been sent
+	failing   atomic.Bool
+	failure   error
+	failTimer *time.Timer
+	parting   atomic.Bool // that GOAWAY has been sent
 
 	helperMu sync.Mutex
 	helpers  sync.WaitGroup // standby and helper
@@ -107,6 +108,7 @@ func newSession(transport net.Conn, cfg *Config, accepting bool) (*session, erro
 	s.in.timed = c.KeepAliveInterval > 0 && c.Protocol != ProtocolVT
 	s.begin()
 	s.start()
+	s.awaitPeer()
 	s.tryFlush() // the preface
 	return s, nil
 }
@@ -202,6 +204,9 @@ func (s *session) end(cause error) {
 		s.drained.Store(true)
 	}
 	s.cause = cause
+	if s.failTimer != nil {
+		s.failTimer.Stop()
+	}
 	s.helperMu.Lock() // handOver starts no helper once dead is set
 	s.dead.Store(true)
 	s.helperMu.Unlock()

@@ -36,12 +36,14 @@ func (s *session) close() error {
 	if !first {
 		<-s.done // another Close is at it
 	} else if !s.dead.Load() {
-		if s.one && s.table.unfinished() {
-			s.tell(s.lastSeen(), CodeClosed, "closed") // to who is cut
-		}
+		cut := s.isKnown() && s.one && s.table.unfinished()
 		s.abortAll(net.ErrClosed) // no call waits for what follows
 		ctx, cancel := context.WithTimeout(context.Background(), closeLinger)
-		s.awaitFlushed(ctx)
+		err := s.awaitFlushed(ctx)
+		if cut && err == nil { // behind the ends of what was closed before
+			s.tell(s.lastSeen(), CodeClosed, "closed")
+			s.awaitFlushed(ctx)
+		}
 		cancel()
 	}
 	s.end(net.ErrClosed)
@@ -95,7 +97,7 @@ func (s *session) drain(ctx context.Context) error {
 		s.accept.close(s, true)
 		return nil
 	}
-	s.tell(t.last, CodeNone, "")
+	s.tell(maxID, CodeNone, "")
 	if _, err := s.roundTrip(ctx, true); err != nil {
 		if s.dead.Load() {
 			return nil // the caller looks why
@@ -136,15 +138,30 @@ func (s *session) fail(err error, code Code, text string) {
 	s.failing.Store(true)
 	s.abortAll(err)
 	s.accept.close(s, false)
-	time.AfterFunc(failLinger, func() { s.end(err) })
+	s.endMu.Lock()
+	if s.cause == nil {
+		s.failTimer = time.AfterFunc(failLinger, func() { s.end(err) })
+	}
+	s.endMu.Unlock()
 	s.tryFlush()
+	s.token.nudge() // somebody must read
 }
 
 // part follows when the GOAWAY of fail has been handed to the transport. To close a
 // socket with bytes unread would reset it, and the peer might never see the GOAWAY.
 func (s *session) part() {
-	if s.parting.CompareAndSwap(false, true) && !s.t.CloseWrite() {
-		s.end(s.failure)
+	if s.out.published() || !s.parting.CompareAndSwap(false, true) {
+		return
+	}
+	leave := func() {
+		if !s.t.CloseWrite() {
+			s.end(s.failure)
+		}
+	}
+	if s.inline {
+		leave()
+	} else {
+		go leave() // TLS writes its farewell, which may block
 	}
 }
 

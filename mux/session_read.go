@@ -47,9 +47,10 @@ type readSide struct {
 	leader  *waiter
 	self    *conn
 	p       []byte
-	n       int  // bytes of p that are filled
-	empties int  // reads in a row that brought nothing
-	timed   bool // whether readAt is kept
+	n       int   // bytes of p that are filled
+	empties int   // reads in a row that brought nothing
+	timed   bool  // whether the clock is looked at after each read
+	readAt  int64 // when this leader's latest read returned; 0: not known
 
 	count readCounts
 
@@ -75,7 +76,7 @@ func (r *readSide) release() {
 func (s *session) lead(w *waiter, c *conn, p []byte) int {
 	r := &s.in
 	r.leader, r.self, r.p, r.n = w, c, p, 0
-	r.delivered, r.to = 0, nil
+	r.delivered, r.to, r.readAt = 0, nil, 0
 
 	stalled := s.leadUntil(w, c)
 
@@ -88,7 +89,7 @@ func (s *session) lead(w *waiter, c *conn, p []byte) int {
 	if stalled != nil {
 		s.stall(w, stalled)
 	} else {
-		s.token.release(w, last, r.count.readAt)
+		s.token.release(w, last, r.readAt)
 	}
 	s.reap()
 	return n
@@ -106,10 +107,14 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 		if w.satisfied.Load() || at != 0 && s.now() >= at || roused && !w.reader {
 			return nil
 		}
+		had := r.count.bytesIn
 		err := s.fill()
 		r.count.reads++
 		if r.timed {
-			r.count.readAt = s.now()
+			r.readAt = s.now()
+			if r.count.bytesIn > had {
+				r.count.lifeAt = r.readAt
+			}
 		}
 		if stalled = s.parse(); stalled != nil {
 			if err != nil && !s.token.timedOut(err) {
@@ -233,7 +238,7 @@ func (s *session) parse() (stalled *conn) {
 
 func (s *session) parseAll() (stalled *conn) {
 	r := &s.in
-	if r.mode <= modePreface {
+	if r.mode <= modePreface && !s.failing.Load() {
 		s.parseFirst()
 	}
 	switch {

@@ -110,13 +110,13 @@ func (o *writeSide) published() bool {
 
 // rest gives the role up, unless something was published meanwhile.
 func (o *writeSide) rest() bool {
+	if o.s.failing.Load() {
+		o.s.part()
+	}
 	if !o.role.CompareAndSwap(flushBusy, flushIdle) {
 		return false
 	}
 	o.wakeRooms()
-	if o.s.failing.Load() {
-		o.s.part()
-	}
 	return true
 }
 
@@ -148,8 +148,8 @@ func (s *session) runFlusher(c *conn, mine *lent) {
 			continue
 		}
 		if err := o.send(c); err != nil {
-			if err != errInterrupted && s.halfClosed.Load() {
-				o.dropBatch()
+			if err != errInterrupted && (s.halfClosed.Load() || s.parting.Load()) {
+				o.failBatch()
 				continue
 			}
 			if err != errInterrupted {
@@ -238,7 +238,7 @@ func (o *writeSide) build() {
 		end += o.s.settleSession(buf[end:])
 	}
 	if o.owing != nil {
-		for o.owing != nil && end+o.owing.debtLen() <= len(buf) {
+		for o.owing != nil && end+maxDebtLen <= len(buf) {
 			c := o.owing
 			o.owing = c.owesNext // before its debts are taken, and it may be added again
 			end += o.s.settleDebts(c, buf[end:])
@@ -340,8 +340,8 @@ func (o *writeSide) dropBatch() {
 	o.phase = phaseNone
 }
 
-// failAll fails what is queued or in the batch: the session has ended.
-func (o *writeSide) failAll() {
+// failBatch drops the batch, and fails the lent payloads in it.
+func (o *writeSide) failBatch() {
 	for i, l := range o.claimed {
 		if l != nil {
 			l.finish(lentFailed)
@@ -349,6 +349,11 @@ func (o *writeSide) failAll() {
 		o.claimed[i] = nil
 	}
 	o.dropBatch()
+}
+
+// failAll fails what is queued or in the batch: the session has ended.
+func (o *writeSide) failAll() {
+	o.failBatch()
 	o.queue.take(&o.lent)
 	for l := o.queue.pop(); l != nil; l = o.queue.pop() {
 		w := l.w // l is its owner's once it has failed

@@ -53,7 +53,7 @@ type counters struct {
 type readCounts struct {
 	bytesIn, framesIn, reads, payloadIn, discarded uint64
 
-	readAt int64 // when something came last; 0 where nobody wants to know
+	lifeAt int64 // when something came last; 0 where nobody wants to know
 }
 
 func (k *counters) snapshot(in readCounts) Stats {

@@ -326,7 +326,7 @@ func (t *readToken) count() readCounts {
 func (t *readToken) lastRead() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.counted.readAt
+	return t.counted.lifeAt
 }
 
 // nudge gives a free token to a lazy waiter, whoever may come back.

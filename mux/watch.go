@@ -15,7 +15,7 @@ type watch struct {
 	timer *time.Timer // nil until needed
 	phase watchPhase
 
-	pinged       bool   // a PING has been sent in the present silence
+	pingedAt     int64  // when a PING was sent in the present silence; 0: none was
 	taken, acked uint64 // writeSide.progress when it was looked at last
 }
 
@@ -73,54 +73,67 @@ func (w *watch) stopLocked() {
 	}
 }
 
+// A watchDuty is what a look at the transport asks for.
+type watchDuty uint8
+
+const (
+	dutyNone   watchDuty = iota
+	dutyPing             // ask whether the peer is there
+	dutyEnd              // it is not
+	dutySilent           // it has not begun
+)
+
 func (s *session) onWatch() {
 	w := &s.watch
 	w.mu.Lock()
-	phase, silent := w.phase, false
-	switch phase {
+	duty := dutyNone
+	switch w.phase {
 	case watchFirst, watchRest:
-		w.phase = watchOff
+		w.phase, duty = watchOff, dutySilent
 	case watchAlive:
 		var again time.Duration
-		if again, silent = s.lookAliveLocked(w); silent {
+		if again, duty = s.lookAliveLocked(w); duty == dutyEnd {
 			w.phase = watchOff
 		} else {
 			w.timer.Reset(again)
 		}
 	}
-	w.mu.Unlock()
-	switch {
-	case silent:
+	w.mu.Unlock() // what follows may end the session, which stops the watch
+	switch duty {
+	case dutyPing:
+		s.pings.send(s)
+		s.token.nudge() // somebody must read the answer
+	case dutyEnd:
 		s.fail(&TransportError{Op: "keep-alive", Err: ErrSilent}, CodeTimeout, "nothing came for too long")
-	case phase == watchFirst || phase == watchRest:
+	case dutySilent:
 		s.onSilence()
 	}
 }
 
-// lookAliveLocked sends a PING when nothing has come for KeepAliveInterval, and
-// reports the peer as silent when the transport has been so both ways for
-// KeepAliveTimeout after that. Else it returns when to look again.
-func (s *session) lookAliveLocked(w *watch) (again time.Duration, silent bool) {
-	interval, timeout := s.cfg.KeepAliveInterval, max(s.cfg.KeepAliveTimeout, 1)
-	silence := time.Duration(s.now() - s.token.lastRead())
-	if silence < interval {
-		w.pinged = false
-		return interval - silence, false
+// lookAliveLocked asks for a PING when nothing has come for KeepAliveInterval, and for
+// the end when the transport has been silent both ways for KeepAliveTimeout after
+// that. It returns when to look again.
+func (s *session) lookAliveLocked(w *watch) (again time.Duration, duty watchDuty) {
+	now, last := s.now(), s.token.lastRead()
+	interval, timeout := int64(s.cfg.KeepAliveInterval), int64(s.cfg.KeepAliveTimeout)
+	if w.pingedAt != 0 && last >= w.pingedAt {
+		w.pingedAt = 0 // it is there
 	}
 	taken, acked, blocked := s.out.progress()
-	if !w.pinged {
-		w.pinged, w.taken, w.acked = true, taken, acked
-		s.pings.send(s)
-		s.token.nudge() // somebody must read the answer
-		return timeout, false
-	}
-	// That a transport takes bytes at once shows nothing, and our PING is no sign of
-	// the peer's life.
-	if blocked && taken > w.taken+wire.PingLen || acked > w.acked+wire.PingLen {
+	switch {
+	case now-last < interval:
+		w.pingedAt = 0
+		return time.Duration(interval - (now - last)), dutyNone
+	case w.pingedAt == 0:
+		w.pingedAt, w.taken, w.acked = now, taken, acked
+		return time.Duration(timeout), dutyPing
+	case blocked && taken > w.taken+wire.PingLen || acked > w.acked+wire.PingLen:
+		// That a transport takes bytes at once shows nothing, and our PING is no
+		// sign of the peer's life. But this is.
 		w.taken, w.acked = taken, acked
-		return timeout, false
+		return time.Duration(timeout), dutyNone
 	}
-	return 0, true
+	return 0, dutyEnd
 }
 
 // progress tells how many bytes the transport has taken and, where that is known, the
