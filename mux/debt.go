@@ -92,11 +92,14 @@ func (s *session) settleDebts(c *conn, b []byte) (n int) {
 	defer s.table.mu.Unlock()
 	h := halves(c.halves.Load())
 	if c.id != 0 {
-		n, h = c.settleOne(owed, h, b)
-		s.table.setLocked(c, h)
+		var left halves
+		n, left = c.settleOne(owed, h, b)
+		s.out.control = s.out.control && left == h
+		s.table.setLocked(c, left)
 	} else if owed&owesEnd != 0 && h&sendOpen != 0 { // else the peer's crossing open has taken it away
 		wire.PutVTHeader(b, c.addr, 0)
 		n = wire.VTHeaderLen
+		s.out.control = false
 		s.table.setLocked(c, h.onEndSent())
 	}
 	return n

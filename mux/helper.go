@@ -59,12 +59,12 @@ func (s *session) trySend() {
 			break
 		}
 		err := o.try()
-		if err != nil && (s.halfClosed.Load() || s.parting.Load()) {
+		if err != nil && o.isMoot() {
 			o.failBatch()
 			continue
 		}
 		if err != nil {
-			s.end(o.writeError(err))
+			s.end(&TransportError{Op: "write", Err: err})
 			continue
 		}
 		if len(o.head) > 0 {

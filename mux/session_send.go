@@ -72,13 +72,15 @@ func (o *writeSide) sendAll(c *conn) error {
 	return nil
 }
 
-// writeError tells what a transport write's error means for the session.
-func (o *writeSide) writeError(err error) error {
-	if o.control && o.s.draining.Load() && !o.s.table.unfinished() {
-		// Nothing but our GOAWAY or ACK is lost, on a peer that had drained first.
-		err = io.EOF
+// isMoot reports whether it does not matter that the batch can't be sent: our half of
+// the transport has ended, or ends now because a peer that drained too has gone. What
+// that one has sent is still to be read, and how the session ended shows there.
+func (o *writeSide) isMoot() bool {
+	s := o.s
+	if o.control && s.draining.Load() {
+		s.halfClosed.Store(true)
 	}
-	return &TransportError{Op: "write", Err: err}
+	return s.halfClosed.Load() || s.parting.Load()
 }
 
 // timedOut reports whether err comes of the deadline that arm or an interrupt has

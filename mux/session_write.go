@@ -67,7 +67,7 @@ type writeSide struct {
 	phase   flushPhase
 	sealed  int       // index and length of the sealed staging buffer
 	end     int       //
-	control bool      // the batch holds the session's debts alone
+	control bool      // the batch holds no payload, and no open or end of a connection
 	owed    uint32    // the session's debts, taken and not yet sent
 	owing   *conn     // the connections' likewise
 	queue   lentQueue // lent payloads taken and not yet claimed
@@ -148,12 +148,12 @@ func (s *session) runFlusher(c *conn, mine *lent) {
 			continue
 		}
 		if err := o.send(c); err != nil {
-			if err != errInterrupted && (s.halfClosed.Load() || s.parting.Load()) {
+			if err != errInterrupted && o.isMoot() {
 				o.failBatch()
 				continue
 			}
 			if err != errInterrupted {
-				s.end(o.writeError(err))
+				s.end(&TransportError{Op: "write", Err: err})
 				continue
 			}
 			over := c != nil && c.cantWrite() != nil
@@ -233,7 +233,7 @@ func (o *writeSide) build() {
 	o.phase = phaseNone
 	buf := o.stg.buf[o.sealed]
 	end := o.end
-	o.control = end == 0 && o.owing == nil && o.queue.head == nil
+	o.control = end == 0 && o.queue.head == nil
 	if o.owed != 0 {
 		end += o.s.settleSession(buf[end:])
 	}
