@@ -7,9 +7,11 @@
 //
 // # Protocol
 //
-// The package speaks the wire protocol of the Rust crate vt-muxer 0.1 (see
-// docs/PROTOCOL.md). That protocol has no flow control, no reset and no answer to
-// an open; each method says what it does where the protocol can't express it.
+// Two protocols are spoken (docs/PROTOCOL.md). Protocol 1 is vtmux's own, and the default:
+// connections with flow control, resets, refusals and metadata, keep-alive, and a
+// graceful end. The other is that of the Rust crate vt-muxer 0.1, which has none of
+// these; each method says what it does there. A Listener serves peers of either on the
+// same port: their first bytes tell. See [Config].
 //
 // # Goroutines
 //
