@@ -119,9 +119,9 @@ type conn struct {
 	id     wire.ID // protocol 1; else 0. Set before anybody else sees the connection
 	opener bool    // we opened it
 
-	// Written under table.mu.
-	halves atomic.Uint32
-	slot   bool // counts in table.slots
+	slot   bool          // counts in table.slots; guarded by table.mu
+	queued bool          // is in the acceptQueue; guarded by its mu
+	halves atomic.Uint32 // written under table.mu
 
 	flags  atomic.Uint32 // set under mu
 	streak atomic.Uint32 // small writes since the last read
@@ -137,10 +137,9 @@ type conn struct {
 	owes     atomic.Uint32 // debts; from 0 to something: whoever did that adds the conn to the stack
 	owesNext *conn         // the stack's and then the flusher's
 	taken    uint32        // the flusher's: what was owed when it took the connection
+	ending   uint32        // what is owed when the write lock is free: owesEnd or another end; guarded by mu
 
-	// Guarded by acceptQueue.mu.
-	acceptNext, acceptPrev *conn
-	queued                 bool
+	acceptNext, acceptPrev *conn // guarded by acceptQueue.mu
 
 	// Protocol 1's flow control: see window.go.
 	sendLimit atomic.Uint64
@@ -156,9 +155,8 @@ type conn struct {
 	readErr  error    // what follows the bytes of in; set once, with flagReadOver
 	writeErr error    // why nothing can be written; set once, with flagWriteShut
 
-	ending    uint32 // what is owed when the write lock is free: owesEnd or another end
-	stopCode  Code   // what our STOP says
-	resetCode Code   // what our RESET says
+	stopCode  Code // what our STOP says
+	resetCode Code // what our RESET says
 	refusal   *refusalText
 
 	metadata *[]byte // that came with the OPEN, if any. Constant
