@@ -157,7 +157,10 @@ func (c *conn) stopped(code Code) bool {
 		return false
 	}
 	if f&flagWriteShut == 0 {
-		c.writeErr = &StoppedError{Code: code}
+		c.writeErr = errStopped
+		if code != CodeClosed {
+			c.writeErr = &StoppedError{Code: code}
+		}
 	}
 	c.resetCode = code
 	c.flags.Or(flagStopped | flagWriteShut)

@@ -112,6 +112,9 @@ func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
 // errors.Is(err, syscall.EPIPE).
 type StoppedError struct{ Code Code }
 
+// errStopped is what most peers stop with: it is not allocated for each.
+var errStopped = &StoppedError{Code: CodeClosed}
+
 func (e *StoppedError) Error() string {
 	return fmt.Sprintf("mux: the peer has stopped reading, code %d", e.Code)
 }

@@ -59,7 +59,7 @@ func (s *session) trySend() {
 			break
 		}
 		err := o.try()
-		if err != nil && o.isMoot() {
+		if err != nil && o.isMoot(err) {
 			o.failBatch()
 			continue
 		}

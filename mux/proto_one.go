@@ -165,8 +165,8 @@ func (s *session) onOpen(h *wire.Header, body []byte) *ProtocolError {
 	c.recv.init(uint64(s.cfg.InitialWindow))
 	c.sendLimit.Store(s.peer.window.Load())
 	if meta := body[wire.OpenBodyLen:]; len(meta) > 0 {
-		meta = slices.Clone(meta)
-		c.metadata = &meta
+		kept := slices.Clone(meta)
+		c.metadata = &kept
 	}
 	t.mu.Lock()
 	if t.closed {
@@ -243,7 +243,9 @@ func (s *session) onReset(c *conn, refused bool, body []byte) *ProtocolError {
 		c.abort(&RefusedError{Code: code, Reason: wire.Text(body[wire.CodeBodyLen:])})
 		return nil
 	}
-	c.endRead(&ResetError{Code: code, Remote: true})
+	if c.flags.Load()&flagReadOver == 0 { // else nobody would see the error
+		c.endRead(&ResetError{Code: code, Remote: true})
+	}
 	if !c.opener && s.accept.remove(c) {
 		err := &ResetError{Code: code, Remote: true}
 		c.closeWith(err, err, owesReset, code)

@@ -66,10 +66,10 @@ type session struct {
 	cause error // why the session ended; set once, read after dead or done
 
 	// failing is set after failure, when the peer is to be told by a GOAWAY first.
-	failing   atomic.Bool
-	failure   error
-	failTimer *time.Timer
-	parting   atomic.Bool // that GOAWAY has been sent
+	failing  atomic.Bool
+	failure  error
+	endTimer *time.Timer // of endAfter
+	parting  atomic.Bool // that GOAWAY has been sent
 
 	helperMu sync.Mutex
 	helpers  sync.WaitGroup // standby and helper
@@ -204,8 +204,8 @@ func (s *session) end(cause error) {
 		s.drained.Store(true)
 	}
 	s.cause = cause
-	if s.failTimer != nil {
-		s.failTimer.Stop()
+	if s.endTimer != nil {
+		s.endTimer.Stop()
 	}
 	s.helperMu.Lock() // handOver starts no helper once dead is set
 	s.dead.Store(true)

@@ -138,13 +138,18 @@ func (s *session) fail(err error, code Code, text string) {
 	s.failing.Store(true)
 	s.abortAll(err)
 	s.accept.close(s, false)
-	s.endMu.Lock()
-	if s.cause == nil {
-		s.failTimer = time.AfterFunc(failLinger, func() { s.end(err) })
-	}
-	s.endMu.Unlock()
+	s.endAfter(failLinger, err)
 	s.tryFlush()
 	s.token.nudge() // somebody must read
+}
+
+// endAfter ends the session for err in a while, unless it has ended by then.
+func (s *session) endAfter(d time.Duration, err error) {
+	s.endMu.Lock()
+	defer s.endMu.Unlock()
+	if s.cause == nil && s.endTimer == nil {
+		s.endTimer = time.AfterFunc(d, func() { s.end(err) })
+	}
 }
 
 // part follows when the GOAWAY of fail has been handed to the transport. To close a

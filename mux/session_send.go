@@ -72,13 +72,15 @@ func (o *writeSide) sendAll(c *conn) error {
 	return nil
 }
 
-// isMoot reports whether it does not matter that the batch can't be sent: our half of
-// the transport has ended, or ends now because a peer that drained too has gone. What
-// that one has sent is still to be read, and how the session ended shows there.
-func (o *writeSide) isMoot() bool {
+// isMoot reports whether it does not matter that the batch can't be sent for err: our
+// half of the transport has ended, or ends now because a peer that drained too has
+// gone. What that one has sent is still to be read, and how the session ended shows
+// there. Where it does not, soon, err ends the session.
+func (o *writeSide) isMoot(err error) bool {
 	s := o.s
-	if o.control && s.draining.Load() {
-		s.halfClosed.Store(true)
+	if o.control && s.draining.Load() && s.halfClosed.CompareAndSwap(false, true) {
+		s.endAfter(endLinger, &TransportError{Op: "write", Err: err})
+		s.token.nudge()
 	}
 	return s.halfClosed.Load() || s.parting.Load()
 }

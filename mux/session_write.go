@@ -148,7 +148,7 @@ func (s *session) runFlusher(c *conn, mine *lent) {
 			continue
 		}
 		if err := o.send(c); err != nil {
-			if err != errInterrupted && o.isMoot() {
+			if err != errInterrupted && o.isMoot(err) {
 				o.failBatch()
 				continue
 			}
