@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -60,10 +61,14 @@ var allocSizes = []int{100, 4 << 10, 64 << 10}
 
 func TestPingPongAllocatesNothing(t *testing.T) {
 	exactAllocs(t)
+	overTCP.withEach(t, pingPongAllocatesNothing)
+}
+
+func pingPongAllocatesNothing(t *testing.T, tr transport) {
 	for _, size := range allocSizes {
 		for _, deadlines := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%d B, deadlines %v", size, deadlines), func(t *testing.T) {
-				x, y := conns(t, overTCP)
+				x, y := conns(t, tr)
 				const ops = 1000
 				go echo(y, size, deadlines)
 				p := make([]byte, size)
@@ -108,9 +113,13 @@ func echo(c *Conn, size int, deadlines bool) {
 
 func TestOneWayStreamAllocatesNothing(t *testing.T) {
 	exactAllocs(t)
+	overTCP.withEach(t, oneWayStreamAllocatesNothing)
+}
+
+func oneWayStreamAllocatesNothing(t *testing.T, tr transport) {
 	for _, size := range allocSizes {
 		t.Run(fmt.Sprintf("%d B", size), func(t *testing.T) {
-			x, y := conns(t, overTCP)
+			x, y := conns(t, tr)
 			ops := max(2000, 4<<20/size)
 			got := make(chan error, 1)
 			next := make(chan struct{})
@@ -148,7 +157,11 @@ func sink(c *Conn, size, n int, next <-chan struct{}, got chan<- error) {
 
 func TestWriteBuffersAllocatesNothing(t *testing.T) {
 	exactAllocs(t)
-	x, y := conns(t, overTCP)
+	overTCP.withEach(t, writeBuffersAllocatesNothing)
+}
+
+func writeBuffersAllocatesNothing(t *testing.T, tr transport) {
+	x, y := conns(t, tr)
 	const ops = 1000
 	parts := [][]byte{make([]byte, 100), make([]byte, 4<<10), make([]byte, 64<<10)}
 	size := 0
@@ -178,6 +191,10 @@ func TestWriteBuffersAllocatesNothing(t *testing.T) {
 
 func TestSetDeadlineAllocatesNothing(t *testing.T) {
 	exactAllocs(t)
+	overTCP.withEach(t, setDeadlineAllocatesNothing)
+}
+
+func setDeadlineAllocatesNothing(t *testing.T, tr transport) {
 	const ops = 10000
 	set := func(t *testing.T, x *Conn) {
 		at := time.Now().Add(time.Hour)
@@ -193,11 +210,11 @@ func TestSetDeadlineAllocatesNothing(t *testing.T) {
 		})
 	}
 	t.Run("idle", func(t *testing.T) {
-		x, _ := conns(t, overTCP)
+		x, _ := conns(t, tr)
 		set(t, x)
 	})
 	t.Run("while a Read is blocked", func(t *testing.T) {
-		x, _ := conns(t, overTCP)
+		x, _ := conns(t, tr)
 		blocked := async(func() error { _, err := x.Read(make([]byte, 1)); return err })
 		waitBlocked(t, "(*conn).await", 1)
 		set(t, x)
@@ -228,24 +245,17 @@ func (t *readToken) isArmed() bool {
 
 func TestOpenAndCloseAllocateAtMostThree(t *testing.T) {
 	exactAllocs(t)
-	a, b := tcpPair(t)
-	p, err := NewPipe(a, vtConfig)
+	overTCP.withEach(t, openAndCloseAllocate)
+}
+
+func openAndCloseAllocate(t *testing.T, tr transport) {
+	a, b := tr.dial(t)
+	p, err := NewPipe(a, tr.config(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	const ops = 1000
-	peer := async(func() error {
-		// What came is the open and the end of a connection; one of them ends it here too.
-		frame := make([]byte, 2*wire.VTHeaderLen)
-		for {
-			if _, err := io.ReadFull(b, frame); err != nil {
-				return err
-			}
-			if _, err := b.Write(frame[:wire.VTHeaderLen]); err != nil {
-				return err
-			}
-		}
-	})
+	peer := async(func() error { return endWhatEnds(b, tr.one()) })
 	ctx := bounded(t)
 	i := 0
 	wantAllocs(t, "Open and Close", 3, ops, func() {
@@ -266,21 +276,74 @@ func TestOpenAndCloseAllocateAtMostThree(t *testing.T) {
 	b.Close()
 }
 
+// endWhatEnds ends each connection that the peer has opened and closed.
+func endWhatEnds(peer net.Conn, one bool) error {
+	if one {
+		if err := exchangePrefaces(peer); err != nil {
+			return err
+		}
+	}
+	// What came is the open and the end of a connection; one of them ends it here too.
+	came, answer := make([]byte, 2*wire.VTHeaderLen), wire.VTHeaderLen
+	if one { // OPEN, STOP, and a DATA with FIN
+		came, answer = make([]byte, wire.OpenLen+wire.StopLen+wire.HeaderLen), wire.ResetLen
+	}
+	for {
+		if _, err := io.ReadFull(peer, came); err != nil {
+			return err
+		}
+		if one {
+			id := wire.ID(binary.BigEndian.Uint32(came[4:8]))
+			wire.PutReset(came, wire.FlagYours, id, uint32(CodeClosed))
+		}
+		if _, err := peer.Write(came[:answer]); err != nil {
+			return err
+		}
+	}
+}
+
+// exchangePrefaces sends a preface and reads the peer's.
+func exchangePrefaces(peer io.ReadWriter) error {
+	preface := make([]byte, wire.PrefaceFrameLen)
+	wire.PutPreface(preface, wire.Settings{Version: 1, InitialWindow: wire.MinWindow, MaxConns: 1 << 20, MaxPayload: wire.MaxPayload})
+	if _, err := peer.Write(preface); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(peer, preface)
+	return err
+}
+
 func TestAcceptAndCloseAllocateAtMostThree(t *testing.T) {
 	exactAllocs(t)
-	a, b := tcpPair(t)
-	l, err := NewListener(b, vtConfig)
+	overTCP.withEach(t, acceptAndCloseAllocate)
+}
+
+func acceptAndCloseAllocate(t *testing.T, tr transport) {
+	a, b := tr.dial(t)
+	l, err := NewListener(b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if tr.one() {
+		if err := exchangePrefaces(a); err != nil {
+			t.Fatal(err)
+		}
+	}
 	const ops = 1000
-	frame := make([]byte, wire.VTHeaderLen)
+	buf := make([]byte, 64)
 	i := 0
+	// open and end are what the peer sends, and closed is how much Close does.
+	open := func() []byte { wire.PutVTHeader(buf, testAddr(i), 0); return buf[:wire.VTHeaderLen] }
+	end, closed := open, wire.VTHeaderLen
+	if tr.one() {
+		open = func() []byte { return buf[:wire.PutOpen(buf, wire.ID(i), testAddr(i), nil)] }
+		end = func() []byte { return buf[:wire.PutReset(buf, 0, wire.ID(i), uint32(CodeClosed))] }
+		closed = wire.StopLen + wire.HeaderLen
+	}
 	wantAllocs(t, "Accept and Close", 3, ops, func() {
 		for range ops {
-			wire.PutVTHeader(frame, testAddr(i), 0)
 			i++
-			if _, err := a.Write(frame); err != nil {
+			if _, err := a.Write(open()); err != nil {
 				t.Fatal(err)
 			}
 			y, err := l.Accept()
@@ -288,10 +351,10 @@ func TestAcceptAndCloseAllocateAtMostThree(t *testing.T) {
 				t.Fatal(err)
 			}
 			y.Close()
-			if _, err := io.ReadFull(a, frame); err != nil { // the end of y
+			if _, err := io.ReadFull(a, buf[:closed]); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := a.Write(frame); err != nil {
+			if _, err := a.Write(end()); err != nil {
 				t.Fatal(err)
 			}
 		}

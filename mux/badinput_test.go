@@ -593,7 +593,7 @@ var errBusy = errors.New("the session has tried a hundred thousand times")
 // badConversation is a session's life with a peer that keeps the rules: two
 // connections opened, one accepted, data both ways, all ended. It returns the first error of
 // each call that had one.
-func badConversation(tc *vtTest, peer *badEcho) (errs []error) {
+func badConversation(tc *vtTest, peer badPeer) (errs []error) {
 	note := func(err error) bool {
 		if err != nil && err != io.EOF {
 			errs = append(errs, err)
@@ -625,7 +625,7 @@ func badConversation(tc *vtTest, peer *badEcho) (errs []error) {
 		}
 		c.Close()
 	}
-	peer.say(vtOpen(vtC), vtData(vtC, "to accept"))
+	peer.opens()
 	nc, err := tc.l.Accept()
 	if note(err) {
 		c := nc.(*Conn)
@@ -633,13 +633,20 @@ func badConversation(tc *vtTest, peer *badEcho) (errs []error) {
 		_, err = io.ReadFull(c, make([]byte, 9))
 		note(err)
 		c.Close()
-		peer.say(vtEnd(vtC))
+		peer.ends()
 	}
 	note(tc.p.Shutdown(context.Background()))
 	return errs
 }
 
-// A badEcho is a peer that sends back what it gets, and ends what the session ends.
+// A badPeer sends back what it gets, ends what the session ends, and opens one
+// connection when it is told to.
+type badPeer interface {
+	opens()
+	ends() // of that connection
+}
+
+// A badEcho is a vt-muxer peer that sends back what it gets, and ends what the session ends.
 type badEcho struct {
 	conn net.Conn
 	out  chan []byte
@@ -658,6 +665,52 @@ func newBadEcho(conn net.Conn) *badEcho {
 }
 
 func (e *badEcho) say(frames ...vtFrame) { e.out <- vtBytes(frames...) }
+
+func (e *badEcho) opens() { e.say(vtOpen(vtC), vtData(vtC, "to accept")) }
+func (e *badEcho) ends()  { e.say(vtEnd(vtC)) }
+
+// A badSession is a peer with protocol 1.
+type badSession struct {
+	l  *Listener
+	c  *Conn
+	wg sync.WaitGroup
+}
+
+func newBadSession(conn net.Conn) (*badSession, error) {
+	l, err := NewListener(conn, &Config{Protocol: Protocol1})
+	if err != nil {
+		return nil, err
+	}
+	e := &badSession{l: l}
+	e.wg.Go(func() {
+		for {
+			c, err := l.AcceptConn(context.Background())
+			if err != nil {
+				return
+			}
+			e.wg.Go(func() {
+				io.Copy(c, c)
+				c.Close()
+			})
+		}
+	})
+	return e, nil
+}
+
+func (e *badSession) opens() {
+	c, err := e.l.Open(context.Background(), vtC)
+	if err != nil {
+		return // the session has ended, which is the test's business
+	}
+	e.c = c
+	c.Write([]byte("to accept"))
+}
+
+func (e *badSession) ends() {
+	if e.c != nil {
+		e.c.Close()
+	}
+}
 
 func (e *badEcho) listen() {
 	var rest []byte
@@ -706,45 +759,71 @@ func TestErrorAtTheNthCall(t *testing.T) {
 			return faultconn.Plan{NoDeadlines: true, Write: faultconn.Faults{FailCall: n}}
 		}},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			failed := 0
-			for n := 1; ; n++ {
-				if n > 1000 {
-					t.Fatal("the conversation never comes to an end")
-				}
-				var errs []error
-				var cause error
-				synctest.Test(t, func(t *testing.T) {
-					near, far := net.Pipe()
-					slabs, buffers := pool.Outstanding()
-					l, err := NewListener(faultconn.New(near, tt.plan(n)), vtConfig)
-					if err != nil {
-						t.Fatal(err)
-					}
-					tc := &vtTest{t: t, s: l.s, l: l, p: l.Pipe(), peer: &vtPeer{conn: far, quit: make(chan struct{})}, slabs: slabs, buffers: buffers}
-					echo := newBadEcho(far)
-					echo.wg.Go(echo.listen)
-					errs = badConversation(tc, echo)
-					cause = tc.p.Err()
-					tc.finish()
-					close(echo.out)
-					echo.wg.Wait()
-				})
-				if len(errs) == 0 {
-					if n == 1 || failed < 5 {
-						t.Errorf("only %d of the calls failed", failed)
-					}
-					return
-				}
-				failed++
-				for _, err := range errs {
-					wantTransportError(t, fmt.Sprintf("with call %d failing, a call", n), err, faultconn.ErrInjected)
-				}
-				var te *TransportError
-				if !errors.As(cause, &te) || te.Op != tt.op {
-					t.Errorf("call %d: the session ended with %v, want the %s's error", n, cause, tt.op)
-				}
-			}
+		overPipe.withEach(t, func(t *testing.T, tr transport) {
+			t.Run(tt.name, func(t *testing.T) { errorAtTheNthCall(t, tr, tt.op, tt.plan) })
 		})
 	}
+}
+
+func errorAtTheNthCall(t *testing.T, tr transport, op string, plan func(int) faultconn.Plan) {
+	failed := 0
+	for n := 1; ; n++ {
+		if n > 1000 {
+			t.Fatal("the conversation never comes to an end")
+		}
+		var errs []error
+		var cause error
+		synctest.Test(t, func(t *testing.T) { errs, cause = badCall(t, tr, plan(n)) })
+		if len(errs) == 0 {
+			if n == 1 || failed < 5 {
+				t.Errorf("only %d of the calls failed", failed)
+			}
+			return
+		}
+		failed++
+		for _, err := range errs {
+			wantTransportError(t, fmt.Sprintf("with call %d failing, a call", n), err, faultconn.ErrInjected)
+		}
+		var te *TransportError
+		if !errors.As(cause, &te) || te.Op != op {
+			t.Errorf("call %d: the session ended with %v, want the %s's error", n, cause, op)
+		}
+	}
+}
+
+// badCall has the conversation over a transport that fails as planned. It returns the
+// errors of its calls, and why the session ended.
+func badCall(t *testing.T, tr transport, plan faultconn.Plan) (errs []error, cause error) {
+	near, far := tr.dial(t)
+	slabs, buffers := pool.Outstanding()
+	l, err := NewListener(faultconn.New(near, plan), tr.config(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tc := &vtTest{t: t, s: l.s, l: l, p: l.Pipe(), peer: &vtPeer{conn: far, quit: make(chan struct{})}, slabs: slabs, buffers: buffers}
+	if tr.one() {
+		peer, err := newBadSession(far)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tc.slabs = -1 // the peer has some as well
+		errs = badConversation(tc, peer)
+		cause = tc.p.Err()
+		tc.finish()
+		peer.l.Close()
+		peer.ends()
+		peer.wg.Wait()
+		if s, b := pool.Outstanding(); s != slabs || b != buffers {
+			t.Errorf("%d slabs and %d buffers are left, want %d and %d\n%s", s, b, slabs, buffers, pool.Leaks())
+		}
+		return errs, cause
+	}
+	echo := newBadEcho(far)
+	echo.wg.Go(echo.listen)
+	errs = badConversation(tc, echo)
+	cause = tc.p.Err()
+	tc.finish()
+	close(echo.out)
+	echo.wg.Wait()
+	return errs, cause
 }

@@ -12,6 +12,8 @@ type calm struct {
 	bytes  uint64 // payload both ways, and connections, that have been counted by then
 	conns  uint64
 
+	crossed uint64 // frames for closed connections that were free: see session.crossed
+
 	// allowance is how many bytes of stray DATA are free: what may be in flight for
 	// connections that we have refused.
 	allowance atomic.Int64
@@ -48,6 +50,20 @@ func (s *session) charge(cost int64) bool {
 		return false
 	}
 	k.tokens -= cost
+	return true
+}
+
+// crossedPerConn is how many frames but DATA are free for each connection that has
+// been forgotten: a STOP and a WINDOW may have been on their way.
+const crossedPerConn = 2
+
+// crossed reports whether a frame for a closed connection is one of those.
+func (s *session) crossed() bool {
+	k := &s.in.calm
+	if k.crossed >= crossedPerConn*s.table.ended.Load() {
+		return false
+	}
+	k.crossed++
 	return true
 }
 

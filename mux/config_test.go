@@ -12,10 +12,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/vtmux/vtmux/wire"
 )
 
 func TestProtocolNames(t *testing.T) {
-	for p, want := range map[Protocol]string{ProtocolAuto: "auto", ProtocolVT: "vt", 7: "Protocol(7)"} {
+	for p, want := range map[Protocol]string{ProtocolAuto: "auto", ProtocolVT: "vt", Protocol1: "1", 7: "Protocol(7)"} {
 		if p.String() != want {
 			t.Errorf("protocol %d is %q, want %q", uint8(p), p, want)
 		}
@@ -24,11 +26,15 @@ func TestProtocolNames(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	defaults := Config{
-		Protocol:         ProtocolVT,
-		MaxConns:         65536,
-		AcceptBacklog:    65536,
-		MaxWindow:        16 << 20,
-		HandshakeTimeout: 10 * time.Second,
+		Protocol:          ProtocolAuto,
+		MaxConns:          65536,
+		InitialWindow:     65536,
+		MaxWindow:         16 << 20,
+		KeepAliveInterval: 15 * time.Second,
+		KeepAliveTimeout:  30 * time.Second,
+		PrefaceTimeout:    10 * time.Second,
+		SilenceTimeout:    5 * time.Minute,
+		HandshakeTimeout:  10 * time.Second,
 	}
 	with := func(f func(*Config)) Config {
 		c := defaults
@@ -42,18 +48,69 @@ func TestDefaults(t *testing.T) {
 	}{
 		{"nil", nil, defaults},
 		{"zero", &Config{}, defaults},
-		{"vt-muxer's protocol", &Config{Protocol: ProtocolVT}, defaults},
-		{"few connections, and a backlog as many", &Config{MaxConns: 1}, with(func(c *Config) { c.MaxConns, c.AcceptBacklog = 1, 1 })},
-		{"many connections, and a backlog as many", &Config{MaxConns: 1 << 20}, with(func(c *Config) { c.MaxConns, c.AcceptBacklog = 1<<20, 1<<20 })},
+		{"vt-muxer's protocol", &Config{Protocol: ProtocolVT}, with(func(c *Config) { c.Protocol = ProtocolVT })},
+		{"protocol 1", &Config{Protocol: Protocol1}, with(func(c *Config) { c.Protocol = Protocol1 })},
+		{"few connections", &Config{MaxConns: 1}, with(func(c *Config) { c.MaxConns = 1 })},
+		{"many connections", &Config{MaxConns: 1 << 20}, with(func(c *Config) { c.MaxConns = 1 << 20 })},
 		{"a backlog of its own", &Config{MaxConns: 10, AcceptBacklog: 1}, with(func(c *Config) { c.MaxConns, c.AcceptBacklog = 10, 1 })},
 		{"the least window", &Config{MaxWindow: 131070}, with(func(c *Config) { c.MaxWindow = 131070 })},
 		{"a window", &Config{MaxWindow: 1 << 20}, with(func(c *Config) { c.MaxWindow = 1 << 20 })},
+		{"a window from the start", &Config{InitialWindow: 1 << 20}, with(func(c *Config) { c.InitialWindow = 1 << 20 })},
+		{"more than the default of MaxWindow", &Config{InitialWindow: 32 << 20}, with(func(c *Config) { c.InitialWindow, c.MaxWindow = 32<<20, 32<<20 })},
+		{"a window that never grows", &Config{InitialWindow: 1 << 20, MaxWindow: 1 << 20}, with(func(c *Config) { c.InitialWindow, c.MaxWindow = 1<<20, 1<<20 })},
+		{"no bounds in time", &Config{KeepAliveInterval: -1, PrefaceTimeout: -1, SilenceTimeout: -1},
+			with(func(c *Config) { c.KeepAliveInterval, c.PrefaceTimeout, c.SilenceTimeout = -1, -1, -1 })},
 		{"a short handshake", &Config{HandshakeTimeout: 1}, with(func(c *Config) { c.HandshakeTimeout = 1 })},
 		{"a handshake without bound", &Config{HandshakeTimeout: -1}, with(func(c *Config) { c.HandshakeTimeout = -1 })},
 	} {
 		got, err := tt.cfg.withDefaults()
 		if err != nil || got != tt.want {
 			t.Errorf("%s: %+v, %v; want %+v", tt.name, got, err, tt.want)
+		}
+	}
+}
+
+// TestDefaultOfTheBacklog: what waits to be accepted has a bound of its own with
+// protocol 1, where the excess can be told so.
+func TestDefaultOfTheBacklog(t *testing.T) {
+	for _, tt := range []struct {
+		cfg     Config
+		vt, one int
+	}{
+		{Config{}, 65536, 4096},
+		{Config{MaxConns: 1}, 1, 1},
+		{Config{MaxConns: 1 << 20}, 1 << 20, 4096},
+		{Config{MaxConns: 10, AcceptBacklog: 1}, 1, 1},
+		{Config{AcceptBacklog: 5000}, 5000, 5000},
+	} {
+		cfg, err := tt.cfg.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if vt, one := cfg.backlog(false), cfg.backlog(true); vt != tt.vt || one != tt.one {
+			t.Errorf("%+v: a backlog of %d and %d, want %d and %d", tt.cfg, vt, one, tt.vt, tt.one)
+		}
+	}
+}
+
+// TestSettingsOfThePreface: what is announced is what is configured, and no less than
+// the protocol allows.
+func TestSettingsOfThePreface(t *testing.T) {
+	for _, tt := range []struct {
+		cfg  Config
+		want wire.Settings
+	}{
+		{Config{}, wire.Settings{Version: 1, InitialWindow: 65536, MaxConns: 65536, MaxPayload: 65535, KeepAlive: 15000}},
+		{Config{MaxConns: 3, KeepAliveInterval: -1}, wire.Settings{Version: 1, InitialWindow: 65536, MaxConns: 128, MaxPayload: 65535}},
+		{Config{InitialWindow: 1 << 20, MaxConns: 1000, KeepAliveInterval: time.Minute},
+			wire.Settings{Version: 1, InitialWindow: 1 << 20, MaxConns: 1000, MaxPayload: 65535, KeepAlive: 60000}},
+	} {
+		cfg, err := tt.cfg.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.settings(); got != tt.want {
+			t.Errorf("%+v: %+v, want %+v", tt.cfg, got, tt.want)
 		}
 	}
 }
@@ -65,12 +122,15 @@ func TestRefusedConfigs(t *testing.T) {
 		cfg  Config
 		text []string
 	}{
-		{Config{Protocol: 7}, []string{"Config.Protocol", "Protocol(7)", "ProtocolAuto", "ProtocolVT"}},
+		{Config{Protocol: 7}, []string{"Config.Protocol", "Protocol(7)", "ProtocolAuto", "ProtocolVT", "Protocol1"}},
 		{Config{MaxConns: -1}, []string{"Config.MaxConns", "-1", "at least 1", "0 for the default"}},
 		{Config{AcceptBacklog: -5}, []string{"Config.AcceptBacklog", "-5", "at least 1"}},
 		{Config{MaxWindow: -1}, []string{"Config.MaxWindow", "-1", "at least 131070"}},
 		{Config{MaxWindow: 1}, []string{"Config.MaxWindow", "1", "at least 131070"}},
 		{Config{MaxWindow: 131069}, []string{"Config.MaxWindow", "131069", "at least 131070"}},
+		{Config{InitialWindow: 65535}, []string{"Config.InitialWindow", "65535", "at least 65536"}},
+		{Config{InitialWindow: -1}, []string{"Config.InitialWindow", "-1", "at least 65536"}},
+		{Config{InitialWindow: 1 << 20, MaxWindow: 1 << 19}, []string{"Config.MaxWindow", "524288", "at least 1048576"}},
 	} {
 		before := tt.cfg
 		near, far := net.Pipe()
@@ -177,7 +237,7 @@ func TestHandshakeTimeout(t *testing.T) {
 				defer far.Close()
 				go io.Copy(io.Discard, far)
 				start := time.Now()
-				p, err := NewPipe(tls.Client(near, &tls.Config{ServerName: "vtmux.test"}), &Config{HandshakeTimeout: tt.set})
+				p, err := NewPipe(tls.Client(near, &tls.Config{ServerName: "vtmux.test"}), &Config{HandshakeTimeout: tt.set, PrefaceTimeout: -1})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -18,7 +19,7 @@ import (
 
 // sentinels are all that an error of the package may claim to be.
 var sentinels = []error{
-	ErrAddrInUse, ErrRefused, ErrDraining, ErrTooManyConns, ErrProtocol,
+	ErrAddrInUse, ErrRefused, ErrDraining, ErrTooManyConns, ErrExhausted, ErrNoPreface, ErrSilent, ErrProtocol,
 	net.ErrClosed, os.ErrDeadlineExceeded, io.EOF, io.ErrUnexpectedEOF, errors.ErrUnsupported,
 	syscall.EPIPE, syscall.ECONNRESET, syscall.ECONNREFUSED,
 }
@@ -35,6 +36,9 @@ func TestErrorsAreWhatTheySay(t *testing.T) {
 		{ErrRefused, []error{ErrRefused}, []string{"refused by the peer"}},
 		{ErrDraining, []error{ErrDraining}, []string{"shutting down"}},
 		{ErrTooManyConns, []error{ErrTooManyConns}, []string{"too many connections"}},
+		{ErrExhausted, []error{ErrExhausted}, []string{"IDs are used up", "another session"}},
+		{ErrNoPreface, []error{ErrNoPreface}, []string{"no preface", "ProtocolVT"}},
+		{ErrSilent, []error{ErrSilent}, []string{"silent", "KeepAlive"}},
 		{ErrProtocol, []error{ErrProtocol}, []string{"protocol violation by the peer"}},
 		{errNoMetadata, []error{errors.ErrUnsupported}, []string{"vt-muxer protocol", "metadata"}},
 		{errNoPing, []error{errors.ErrUnsupported}, []string{"no ping", "not TCP"}},
@@ -45,6 +49,10 @@ func TestErrorsAreWhatTheySay(t *testing.T) {
 			[]string{"both ends opened its address at once", "let one end open, or use disjoint addresses"}},
 		{&RefusedError{Code: 300, Reason: "no such host"}, []error{ErrRefused},
 			[]string{"refused by the peer", "code 300", `"no such host"`}},
+		{&StoppedError{Code: 300}, []error{syscall.EPIPE}, []string{"stopped reading", "code 300"}},
+		{&GoAwayError{Code: CodeClosed, Text: "bye"}, []error{io.ErrUnexpectedEOF}, []string{"the peer ended the session", "code 9", `"bye"`}},
+		{&ProtocolError{Offset: 60, Frame: "DATA 1, 5 bytes", Code: CodeFlowControl, Rule: "above the limit"}, []error{ErrProtocol},
+			[]string{"protocol violation", "above the limit", "DATA 1, 5 bytes", "byte 60"}},
 		{&ProtocolError{Offset: 60, Addr: vtB, Rule: "the peer may not"}, []error{ErrProtocol},
 			[]string{"protocol violation", "the peer may not", vtB.String(), "byte 60"}},
 		{&ProtocolError{Rule: "one more than MaxConns", Err: ErrTooManyConns}, []error{ErrProtocol, ErrTooManyConns},
@@ -82,6 +90,14 @@ func TestErrorsKeepWhatTheyTell(t *testing.T) {
 	if !errors.As(wrap(&RefusedError{Code: 300, Reason: "why"}), &refused) || refused.Code != 300 || refused.Reason != "why" {
 		t.Errorf("refused: %+v", refused)
 	}
+	var stopped *StoppedError
+	if !errors.As(wrap(&StoppedError{Code: 300}), &stopped) || stopped.Code != 300 {
+		t.Errorf("stopped: %+v", stopped)
+	}
+	var gone *GoAwayError
+	if !errors.As(wrap(&GoAwayError{Code: 300, Text: "why"}), &gone) || gone.Code != 300 || gone.Text != "why" {
+		t.Errorf("gone: %+v", gone)
+	}
 	var broken *ProtocolError
 	if !errors.As(wrap(&ProtocolError{Offset: 1 << 40, Addr: vtA}), &broken) || broken.Offset != 1<<40 || broken.Addr != vtA {
 		t.Errorf("protocol: %+v", broken)
@@ -96,9 +112,11 @@ func TestErrorsKeepWhatTheyTell(t *testing.T) {
 
 // TestReasonIsQuoted: a peer's text can't forge a log line.
 func TestReasonIsQuoted(t *testing.T) {
-	err := &RefusedError{Reason: "no\nlevel=fatal\x1b[31m"}
-	if text := err.Error(); bytes.ContainsAny([]byte(text), "\n\x1b") {
-		t.Errorf("control characters in %q", text)
+	const forged = "no\nlevel=fatal\x1b[31m"
+	for _, err := range []error{&RefusedError{Reason: forged}, &GoAwayError{Text: forged}} {
+		if text := err.Error(); strings.ContainsAny(text, "\n\x1b") {
+			t.Errorf("control characters in %q", text)
+		}
 	}
 }
 
@@ -110,46 +128,54 @@ func TestWriteErrorOfTheTransportEndsTheSession(t *testing.T) {
 		"Close":      func(_ *Pipe, x *Conn) error { x.Close(); return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			near, far := tcpPair(t)
-			defer far.Close()
-			p, err := NewPipe(near, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer p.Close()
-			x, err := p.Open(bounded(t), testAddr(1))
-			if err != nil {
-				t.Fatal(err)
-			}
-			near.(*net.TCPConn).CloseWrite() // reading goes on
-			callErr := call(p, x)
-			wait(t, "the session's end", p.Done())
-			var te *TransportError
-			if err := p.Err(); !errors.As(err, &te) || te.Op != "write" || !errors.Is(err, syscall.EPIPE) {
-				t.Errorf("Err is %v, want a transport's write that failed with EPIPE", err)
-			}
-			if name != "Close" {
-				wantErr(t, "the call", callErr, syscall.EPIPE)
-				wantErr(t, "the Conn's next Write", second(x.Write([]byte("x"))), syscall.EPIPE)
-			}
-			wantErr(t, "Open", second(p.Open(bounded(t), testAddr(3))), syscall.EPIPE)
-			wantErr(t, "Ping", second(p.Ping(bounded(t))), syscall.EPIPE)
-			x.Close()
+			overTCP.withEach(t, func(t *testing.T, tr transport) { writeErrorEndsTheSession(t, tr, name, call) })
 		})
 	}
+}
+
+func writeErrorEndsTheSession(t *testing.T, tr transport, name string, call func(*Pipe, *Conn) error) {
+	near, far := tr.dial(t)
+	defer far.Close()
+	p, err := NewPipe(near, tr.config(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	x, err := p.Open(bounded(t), testAddr(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	near.(*net.TCPConn).CloseWrite() // reading goes on
+	callErr := call(p, x)
+	wait(t, "the session's end", p.Done())
+	var te *TransportError
+	if err := p.Err(); !errors.As(err, &te) || te.Op != "write" || !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("Err is %v, want a transport's write that failed with EPIPE", err)
+	}
+	if name != "Close" {
+		wantErr(t, "the call", callErr, syscall.EPIPE)
+		wantErr(t, "the Conn's next Write", second(x.Write([]byte("x"))), syscall.EPIPE)
+	}
+	wantErr(t, "Open", second(p.Open(bounded(t), testAddr(3))), syscall.EPIPE)
+	wantErr(t, "Ping", second(p.Ping(bounded(t))), syscall.EPIPE)
+	x.Close()
 }
 
 // second returns the error of a call that returns two values.
 func second[T any](_ T, err error) error { return err }
 
 func TestHandshakeThatFailsEndsTheSession(t *testing.T) {
-	near, far := tcpPair(t)
+	overTCP.withEach(t, handshakeThatFailsEndsTheSession)
+}
+
+func handshakeThatFailsEndsTheSession(t *testing.T, tr transport) {
+	near, far := tr.dial(t)
 	peer := async(func() error {
 		_, err := far.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
 		io.Copy(io.Discard, far)
 		return errors.Join(err, far.Close())
 	})
-	p, err := NewPipe(tls.Client(near, &tls.Config{ServerName: "vtmux.test"}), nil)
+	p, err := NewPipe(tls.Client(near, &tls.Config{ServerName: "vtmux.test"}), tr.config(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,14 +259,19 @@ func TestUnsupportedCallsSaySo(t *testing.T) {
 		tc.want("OpenWith without metadata opens", vtOpen(vtA))
 		c.Close()
 	})
-	p, l := sessionPair(t, overTCP)
-	x, y := connPair(t, p, l, 1)
-	exchange(t, x, y)
-	for _, ping := range []func(context.Context) (time.Duration, error){p.Ping, l.Ping} {
-		if d, err := ping(bounded(t)); err != nil || d <= 0 || d > patience {
-			t.Errorf("Ping over TCP: %v, %v", d, err)
+}
+
+func TestPingOverTCP(t *testing.T) {
+	overTCP.withEach(t, func(t *testing.T, tr transport) {
+		p, l := sessionPair(t, tr)
+		x, y := connPair(t, p, l, 1)
+		exchange(t, x, y)
+		for _, ping := range []func(context.Context) (time.Duration, error){p.Ping, l.Ping} {
+			if d, err := ping(bounded(t)); err != nil || d <= 0 || d > patience {
+				t.Errorf("Ping: %v, %v", d, err)
+			}
 		}
-	}
+	})
 }
 
 func TestRejectedConnCantBeAccepted(t *testing.T) {
@@ -352,7 +383,7 @@ func TestCopiesPassOnTheOtherEndsError(t *testing.T) {
 // what was not sent.
 func TestWriteBuffersConsumesWhatItSent(t *testing.T) {
 	for _, tr := range []transport{overTCP.narrow(), overPipe} {
-		t.Run(tr.name, func(t *testing.T) {
+		run := func(t *testing.T, tr transport) {
 			x, y := conns(t, tr)
 			// Nobody reads y for a while, so it takes what it may hold and no more.
 			const each, pieces = 100 << 10, 400
@@ -388,7 +419,8 @@ func TestWriteBuffersConsumesWhatItSent(t *testing.T) {
 				left += len(p)
 			}
 			wantBytes(t, "what arrived", got.b, all[:len(all)-left])
-		})
+		}
+		t.Run(tr.name, func(t *testing.T) { tr.withEach(t, run) })
 	}
 }
 

@@ -50,24 +50,10 @@ func TestAnswerThatComesWhileTheOpenIsBeingSent(t *testing.T) {
 // TestAcceptorThatSpeaksFirst opens 2,000 connections to an acceptor that greets
 // each at once. No greeting may be lost.
 func TestAcceptorThatSpeaksFirst(t *testing.T) {
-	for _, tr := range []struct {
-		name string
-		dial func() (net.Conn, net.Conn)
-	}{
-		{"tcp", func() (net.Conn, net.Conn) { return tcpPair(t) }},
-		{"pipe", net.Pipe},
-	} {
-		t.Run(tr.name, func(t *testing.T) {
+	for _, tr := range []transport{overTCP, overPipe} {
+		run := func(t *testing.T, tr transport) {
 			const openers, each = 8, 250
-			near, far := tr.dial()
-			p, err := NewPipe(near, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			l, err := NewListener(far, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			p, l := sessionPair(t, tr)
 			var acceptor, handlers sync.WaitGroup
 			acceptor.Go(func() {
 				for {
@@ -114,7 +100,8 @@ func TestAcceptorThatSpeaksFirst(t *testing.T) {
 			l.Close()
 			ends.Wait()
 			acceptor.Wait()
-		})
+		}
+		t.Run(tr.name, func(t *testing.T) { tr.withEach(t, run) })
 	}
 }
 
@@ -270,15 +257,8 @@ func TestShutdownFlushesBeforeItCloses(t *testing.T) {
 // TestShutdownOfBothEnds: two sessions shut down at once, after a conversation and
 // over transports with and without halves. Both must succeed, with nothing lost.
 func TestShutdownOfBothEnds(t *testing.T) {
-	run := func(t *testing.T, near, far net.Conn) {
-		p, err := NewPipe(near, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := NewListener(far, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+	run := func(t *testing.T, tr transport) {
+		p, l := sessionPair(t, tr)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		x, err := p.Open(ctx, vtA)
@@ -318,18 +298,18 @@ func TestShutdownOfBothEnds(t *testing.T) {
 		y.Close()
 	}
 	t.Run("tcp", func(t *testing.T) {
-		for range 50 {
-			near, far := tcpPair(t)
-			run(t, near, far)
-		}
+		overTCP.withEach(t, func(t *testing.T, tr transport) {
+			for range 50 {
+				run(t, tr)
+			}
+		})
 	})
 	t.Run("pipe", func(t *testing.T) {
-		for range 50 {
-			synctest.Test(t, func(t *testing.T) {
-				near, far := net.Pipe()
-				run(t, near, far)
-			})
-		}
+		overPipe.withEach(t, func(t *testing.T, tr transport) {
+			for range 50 {
+				synctest.Test(t, func(t *testing.T) { run(t, tr) })
+			}
+		})
 	})
 }
 

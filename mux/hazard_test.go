@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -29,6 +30,7 @@ type bare struct {
 	t   *testing.T
 	s   *session
 	far net.Conn
+	one *bareOne // nil with vt-muxer's protocol
 }
 
 // newBare starts a session in the bubble of the test. Payloads are lent where lending.
@@ -40,7 +42,24 @@ func newBare(t *testing.T, accepting, lending bool) *bare {
 
 func newBareOn(t *testing.T, near, far net.Conn, accepting, lending bool) *bare {
 	t.Helper()
-	s, err := newSession(near, vtConfig, accepting)
+	return startBare(t, near, far, vtConfig, accepting, lending)
+}
+
+// newBareOf is newBare with either protocol, for a session that opens.
+func newBareOf(t *testing.T, pr Protocol, lending bool) *bare {
+	t.Helper()
+	near, far := net.Pipe()
+	b := startBare(t, near, far, &Config{Protocol: pr, KeepAliveInterval: -1}, false, lending)
+	if pr == Protocol1 {
+		b.one = &bareOne{ids: make(map[int]wire.ID)}
+		b.one.start(b)
+	}
+	return b
+}
+
+func startBare(t *testing.T, near, far net.Conn, cfg *Config, accepting, lending bool) *bare {
+	t.Helper()
+	s, err := newSession(near, cfg, accepting)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +68,7 @@ func newBareOn(t *testing.T, near, far net.Conn, accepting, lending bool) *bare 
 		far.Close()
 		s.close()
 	})
-	return &bare{t, s, far}
+	return &bare{t: t, s: s, far: far}
 }
 
 // open opens the i-th connection and swallows its OPEN.
@@ -57,10 +76,14 @@ func (b *bare) open(i int) *Conn {
 	b.t.Helper()
 	var c *Conn
 	done := async(func() (err error) {
-		c, err = b.s.open(context.Background(), testAddr(i))
+		c, err = (&Pipe{b.s}).Open(context.Background(), testAddr(i))
 		return err
 	})
-	b.frame(i, nil)
+	if b.one != nil {
+		b.one.opened(b, i)
+	} else {
+		b.frame(i, nil)
+	}
 	if err := <-done; err != nil {
 		b.t.Fatal(err)
 	}
@@ -68,9 +91,14 @@ func (b *bare) open(i int) *Conn {
 	return c
 }
 
-// frame reads one frame and fails the test unless it is this one.
+// frame reads one frame of the i-th connection and fails the test unless it is this
+// one. Without payload it is an end; vt-muxer's may be an open as well.
 func (b *bare) frame(i int, payload []byte) {
 	b.t.Helper()
+	if b.one != nil {
+		b.one.frame(b, i, payload)
+		return
+	}
 	got := make([]byte, wire.VTHeaderLen+len(payload))
 	if _, err := io.ReadFull(b.far, got); err != nil {
 		b.t.Fatalf("reading a frame of connection %d: %v", i, err)
@@ -81,9 +109,90 @@ func (b *bare) frame(i int, payload []byte) {
 // send sends a frame for the i-th connection.
 func (b *bare) send(i int, payload []byte) {
 	b.t.Helper()
-	if _, err := b.far.Write(frameBytes(i, payload)); err != nil {
+	p := frameBytes(i, payload)
+	if b.one != nil {
+		p = make([]byte, wire.HeaderLen, wire.HeaderLen+len(payload))
+		wire.PutDataHeader(p, wire.FlagYours, b.one.ids[i], len(payload))
+		p = append(p, payload...)
+	}
+	if _, err := b.far.Write(p); err != nil {
 		b.t.Fatalf("sending a frame of connection %d: %v", i, err)
 	}
+}
+
+// A bareOne is a bare's far end with protocol 1.
+type bareOne struct {
+	ids   map[int]wire.ID // of the i-th connection
+	early []bareFrame     // read while another connection's was wanted
+}
+
+type bareFrame struct {
+	header  wire.Header
+	payload []byte
+}
+
+func (o *bareOne) start(b *bare) {
+	b.t.Helper()
+	preface := make([]byte, wire.PrefaceFrameLen)
+	if _, err := io.ReadFull(b.far, preface); err != nil {
+		b.t.Fatalf("reading the preface: %v", err)
+	}
+	wire.PutPreface(preface, wire.Settings{Version: 1, InitialWindow: 1 << 20, MaxConns: 1 << 20, MaxPayload: wire.MaxPayload})
+	if _, err := b.far.Write(preface); err != nil {
+		b.t.Fatalf("sending a preface: %v", err)
+	}
+	synctest.Wait()
+}
+
+// read reads the next frame that is not a STOP: Close sends one, and the tests are
+// about what follows.
+func (o *bareOne) read(b *bare) (f bareFrame) {
+	b.t.Helper()
+	for {
+		var head [wire.HeaderLen]byte
+		if _, err := io.ReadFull(b.far, head[:]); err != nil {
+			b.t.Fatalf("reading a header: %v", err)
+		}
+		f.header = *wire.View[wire.Header](head[:])
+		f.payload = make([]byte, f.header.Len.Get())
+		if _, err := io.ReadFull(b.far, f.payload); err != nil {
+			b.t.Fatalf("reading the payload of %v: %v", f.header, err)
+		}
+		if f.header.Type != wire.TypeStop {
+			return f
+		}
+	}
+}
+
+func (o *bareOne) opened(b *bare, i int) {
+	b.t.Helper()
+	f := o.read(b)
+	if f.header.Type != wire.TypeOpen {
+		b.t.Fatalf("got %v, want an OPEN", f.header)
+	}
+	o.ids[i] = wire.ID(f.header.ID.Get())
+}
+
+func (o *bareOne) frame(b *bare, i int, payload []byte) {
+	b.t.Helper()
+	id := uint32(o.ids[i])
+	at := slices.IndexFunc(o.early, func(f bareFrame) bool { return f.header.ID.Get() == id })
+	for at < 0 {
+		o.early = append(o.early, o.read(b))
+		if last := len(o.early) - 1; o.early[last].header.ID.Get() == id {
+			at = last
+		}
+	}
+	f := o.early[at]
+	o.early = slices.Delete(o.early, at, at+1)
+	var flags wire.Flags
+	if len(payload) == 0 {
+		flags = wire.FlagFin
+	}
+	if f.header.Type != wire.TypeData || f.header.Flags != flags {
+		b.t.Fatalf("connection %d: got %v, want DATA with flags %v", i, f.header, flags)
+	}
+	wantBytes(b.t, fmt.Sprintf("payload of connection %d", i), f.payload, payload)
 }
 
 func frameBytes(i int, payload []byte) []byte {
@@ -325,12 +434,16 @@ func TestOpenDoesNotWaitForTheTransport(t *testing.T) {
 // Hazard 1. Two ends that refuse everything, over a transport without any buffer: if
 // one of the leaders waited for its END to be taken, both might.
 func TestBothEndsRefuseAtOnce(t *testing.T) {
+	overPipe.withEach(t, bothEndsRefuseAtOnce)
+}
+
+func bothEndsRefuseAtOnce(t *testing.T, tr transport) {
 	synctest.Test(t, func(t *testing.T) {
-		const n = 200
-		a, z := net.Pipe()
+		const n = 120
+		a, z := tr.dial(t)
 		var ends [2]*Pipe
-		for i, tr := range []net.Conn{a, z} {
-			p, err := NewPipe(tr, vtConfig)
+		for i, c := range []net.Conn{a, z} {
+			p, err := NewPipe(c, tr.config(nil))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -346,9 +459,7 @@ func TestBothEndsRefuseAtOnce(t *testing.T) {
 					return
 				}
 				defer c.Close()
-				if m, err := c.Read(make([]byte, 1)); m != 0 || err != io.EOF {
-					t.Errorf("Read of a refused connection: %d, %v; want io.EOF", m, err)
-				}
+				wantRefused(t, tr, c, CodeNotAccepting)
 			})
 		}
 		wg.Wait()
@@ -631,7 +742,11 @@ func TestDeadlineRecallsFromAnotherFlusher(t *testing.T) {
 // Hazard 4. Over real sockets: whatever Write counts arrives, and nothing else, though
 // the slice is overwritten as soon as Write has returned.
 func TestOverwrittenSliceArrivesAsItWas(t *testing.T) {
-	p, l := sessionPair(t, overTCP)
+	overTCP.withEach(t, overwrittenSliceArrivesAsItWas)
+}
+
+func overwrittenSliceArrivesAsItWas(t *testing.T, tr transport) {
+	p, l := sessionPair(t, tr)
 	x, y := connPair(t, p, l, 1)
 	const rounds = 200
 	want := make(chan []byte, rounds)
@@ -808,7 +923,11 @@ func TestDeadlineBeforeEachReadAllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector makes pools drop what they are given")
 	}
-	x, y := conns(t, overTCP)
+	overTCP.withEach(t, deadlineBeforeEachReadAllocatesNothing)
+}
+
+func deadlineBeforeEachReadAllocatesNothing(t *testing.T, tr transport) {
+	x, y := conns(t, tr)
 	go func() {
 		p := make([]byte, 10)
 		for {
@@ -842,10 +961,14 @@ func TestDeadlineBeforeEachReadAllocatesNothing(t *testing.T) {
 // A transport whose writes time out for ever, like TLS after its first timeout, ends
 // the session; the flusher does not try for ever.
 func TestTransportThatTimesOutForEverEndsTheSession(t *testing.T) {
-	near, far := net.Pipe()
+	overPipe.withEach(t, transportThatTimesOutForEver)
+}
+
+func transportThatTimesOutForEver(t *testing.T, tr transport) {
+	near, far := tr.dial(t)
 	defer far.Close()
-	tr := &stuckConn{Conn: near, gaveUp: make(chan struct{})}
-	p, err := NewPipe(tr, vtConfig)
+	stuck := &stuckConn{Conn: near, gaveUp: make(chan struct{})}
+	p, err := NewPipe(stuck, tr.config(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -858,7 +981,7 @@ func TestTransportThatTimesOutForEverEndsTheSession(t *testing.T) {
 	})
 	select {
 	case <-p.Done():
-	case <-tr.gaveUp:
+	case <-stuck.gaveUp:
 		t.Error("the flusher goes on writing to a transport that times out for ever")
 		near.Close()
 	}

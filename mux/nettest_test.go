@@ -8,8 +8,9 @@ import (
 	"golang.org/x/net/nettest"
 )
 
-// TestConn runs the conformance suite of net.Conn over every kind of transport,
-// with the opening and then the accepting end as the suite's first.
+// TestConn runs the conformance suite of net.Conn with each protocol, over
+// every kind of transport, with the opening and then the accepting end as the suite's
+// first.
 func TestConn(t *testing.T) {
 	overEach(t, func(t *testing.T, tr transport) {
 		t.Run("opener", func(t *testing.T) { nettest.TestConn(t, nettestPipe(t, tr, false)) })
@@ -20,7 +21,7 @@ func TestConn(t *testing.T) {
 func nettestPipe(t *testing.T, tr transport, swap bool) nettest.MakePipe {
 	return func() (c1, c2 net.Conn, stop func(), err error) {
 		a, b := tr.dial(t)
-		p, err := NewPipe(a, nil)
+		p, err := NewPipe(a, tr.config(nil))
 		if err != nil {
 			return
 		}

@@ -30,40 +30,71 @@ import (
 var vtConfig = &Config{Protocol: ProtocolVT}
 
 // vtOf is cfg with the vt-muxer protocol.
-func vtOf(cfg *Config) *Config {
-	if cfg == nil {
-		return vtConfig
-	}
-	c := *cfg
-	c.Protocol = ProtocolVT
-	return &c
-}
+func vtOf(cfg *Config) *Config { return transport{protocol: ProtocolVT}.config(cfg) }
 
 // patience bounds every wait of the tests. It is far more than any of them needs.
 const patience = 60 * time.Second
 
-// A transport makes the two ends of a connection that a session can run over.
+// protocols are what a session may speak. Tests that hold for both run over them.
+var protocols = []Protocol{ProtocolVT, Protocol1}
+
+// A transport makes the two ends of a connection that a session can run over, and
+// says what a Pipe on it speaks. A Listener follows.
 type transport struct {
-	name string
-	dial func(testing.TB) (net.Conn, net.Conn)
+	name     string
+	dial     func(testing.TB) (net.Conn, net.Conn)
+	protocol Protocol
 }
 
 var (
-	overTCP         = transport{"tcp", tcpPair}
-	overUnix        = transport{"unix", unixPair}
-	overTLS         = transport{"tls", tlsPair}
-	overPipe        = transport{"pipe", func(testing.TB) (net.Conn, net.Conn) { return net.Pipe() }}
-	overOpaque      = transport{"opaque", opaquePair}
-	overNoDeadlines = transport{"no deadlines", noDeadlinesPair}
+	overTCP         = transport{name: "tcp", dial: tcpPair}
+	overUnix        = transport{name: "unix", dial: unixPair}
+	overTLS         = transport{name: "tls", dial: tlsPair}
+	overPipe        = transport{name: "pipe", dial: func(testing.TB) (net.Conn, net.Conn) { return net.Pipe() }}
+	overOpaque      = transport{name: "opaque", dial: opaquePair}
+	overNoDeadlines = transport{name: "no deadlines", dial: noDeadlinesPair}
 
 	transports = []transport{overTCP, overUnix, overTLS, overPipe, overOpaque, overNoDeadlines}
 )
 
-// overEach runs f as a subtest for each transport.
+// overEach runs f as a subtest for each protocol and transport.
 func overEach(t *testing.T, f func(*testing.T, transport)) {
-	for _, tr := range transports {
-		t.Run(tr.name, func(t *testing.T) { f(t, tr) })
+	for _, p := range protocols {
+		t.Run(p.String(), func(t *testing.T) { overEachOf(t, p, f) })
 	}
+}
+
+// overEachOf runs f as a subtest for each transport, with one protocol.
+func overEachOf(t *testing.T, p Protocol, f func(*testing.T, transport)) {
+	for _, tr := range transports {
+		t.Run(tr.name, func(t *testing.T) { f(t, tr.speaking(p)) })
+	}
+}
+
+// withEach runs f as a subtest for each protocol, over one transport.
+func (tr transport) withEach(t *testing.T, f func(*testing.T, transport)) {
+	for _, p := range protocols {
+		t.Run(p.String(), func(t *testing.T) { f(t, tr.speaking(p)) })
+	}
+}
+
+func (tr transport) speaking(p Protocol) transport {
+	tr.protocol = p
+	return tr
+}
+
+// one reports whether sessions over tr speak protocol 1.
+func (tr transport) one() bool { return tr.protocol != ProtocolVT }
+
+// config returns cfg, or the defaults if that is nil, for an end that must be told
+// what it speaks: a Pipe, or a Listener that opens before its peer has said anything.
+func (tr transport) config(cfg *Config) *Config {
+	var c Config
+	if cfg != nil {
+		c = *cfg
+	}
+	c.Protocol = tr.protocol
+	return &c
 }
 
 func tcpPair(t testing.TB) (net.Conn, net.Conn) { return dialPair(t, "tcp", "127.0.0.1:0") }
@@ -155,8 +186,9 @@ func noDeadlinesPair(t testing.TB) (net.Conn, net.Conn) {
 // narrow makes the kernel hold little of what is sent over tr, so that a reader
 // that pauses is soon felt by the writer.
 func (tr transport) narrow() transport {
-	return transport{tr.name, func(t testing.TB) (net.Conn, net.Conn) {
-		a, b := tr.dial(t)
+	dial := tr.dial
+	tr.dial = func(t testing.TB) (net.Conn, net.Conn) {
+		a, b := dial(t)
 		for _, c := range []net.Conn{a, b} {
 			switch outer := c.(type) {
 			case *tls.Conn:
@@ -175,7 +207,8 @@ func (tr transport) narrow() transport {
 			}
 		}
 		return a, b
-	}}
+	}
+	return tr
 }
 
 // sessionPair starts a session over tr and ends it with the test.
@@ -187,7 +220,7 @@ func sessionPair(t testing.TB, tr transport) (*Pipe, *Listener) {
 func sessionPairWith(t testing.TB, tr transport, pipeCfg, listenerCfg *Config) (*Pipe, *Listener) {
 	t.Helper()
 	a, b := tr.dial(t)
-	p, err := NewPipe(a, pipeCfg)
+	p, err := NewPipe(a, tr.config(pipeCfg))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,6 +105,9 @@ func (s *session) parseFirst() {
 			s.onPrefaceHeader(h)
 		case payload != nil:
 			r.preface = append(r.preface, payload...)
+			if wire.HasMagic(r.preface) {
+				s.vtmux.Store(true)
+			}
 			if r.dec.Remaining() == 0 {
 				s.onPreface()
 			}
@@ -209,6 +212,10 @@ func (s *session) onSilence() {
 	} else {
 		e = &ProtocolError{Frame: "preface", Code: CodeTimeout, Err: ErrNoPreface,
 			Rule: fmt.Sprintf("nothing came within Config.SilenceTimeout (%v), or no more within PrefaceTimeout (%v); if the peer is a vt-muxer that opens late, set Config.Protocol to ProtocolVT", s.cfg.SilenceTimeout, s.cfg.PrefaceTimeout)}
+	}
+	if s.vtmux.Load() {
+		s.fail(e, CodeTimeout, "the preface is late")
+		return
 	}
 	s.end(e)
 }

@@ -186,6 +186,7 @@ func (s *session) onOpen(h *wire.Header, body []byte) *ProtocolError {
 func (s *session) refuseOpen(id wire.ID, code Code) *ProtocolError {
 	s.count.refused.Add(1)
 	s.in.calm.refused(s.cfg.InitialWindow)
+	s.table.ended.Add(1)
 	if !s.refusals.add(refusal{id, code}) {
 		return &ProtocolError{Code: CodeCalm, Rule: "too many OPENs are refused while the refusals are not read"}
 	}
@@ -200,6 +201,9 @@ func (s *session) onControl(h *wire.Header, body []byte) *ProtocolError {
 	case err != nil:
 		return err
 	case c == nil:
+		if s.crossed() {
+			return nil
+		}
 		return s.cost(1, h.Type.String()+" for closed connections")
 	case h.Type == wire.TypeWindow:
 		if !c.raise(wire.View[wire.WindowBody](body).Limit.Get()) {
@@ -212,11 +216,9 @@ func (s *session) onControl(h *wire.Header, body []byte) *ProtocolError {
 	return s.onReset(c, h.Flags&wire.FlagRefused != 0, body)
 }
 
-// onStop answers STOP with RESET, by itself, unless our half has ended.
+// onStop answers STOP with RESET, by itself, unless our half has ended: then the two
+// have crossed, which honest peers can't help.
 func (s *session) onStop(c *conn, code Code) *ProtocolError {
-	if halves(c.halves.Load())&sendOpen == 0 {
-		return s.cost(1, "STOP for halves that have ended")
-	}
 	if !c.stopped(code) {
 		return s.cost(1, "STOP that repeats one")
 	}

@@ -108,21 +108,23 @@ func TestEitherHalfMayEndFirst(t *testing.T) {
 }
 
 func TestWriteAfterCloseWriteIsEPIPE(t *testing.T) {
-	x, y := conns(t, overTCP)
-	wantErr(t, "CloseWrite", x.CloseWrite(), nil)
-	wantErr(t, "CloseWrite again", x.CloseWrite(), nil)
-	if n, err := x.Write([]byte("x")); n != 0 || !errors.Is(err, syscall.EPIPE) {
-		t.Errorf("Write after CloseWrite: %d, %v; want 0, EPIPE", n, err)
-	}
-	if n, err := x.WriteBuffers(&net.Buffers{[]byte("x")}); n != 0 || !errors.Is(err, syscall.EPIPE) {
-		t.Errorf("WriteBuffers after CloseWrite: %d, %v; want 0, EPIPE", n, err)
-	}
-	if _, err := y.Write([]byte("y")); err != nil {
-		t.Error(err)
-	}
-	if n, err := x.Read(make([]byte, 2)); n != 1 || err != nil {
-		t.Errorf("Read after CloseWrite: %d, %v; want 1, nil", n, err)
-	}
+	overTCP.withEach(t, func(t *testing.T, tr transport) {
+		x, y := conns(t, tr)
+		wantErr(t, "CloseWrite", x.CloseWrite(), nil)
+		wantErr(t, "CloseWrite again", x.CloseWrite(), nil)
+		if n, err := x.Write([]byte("x")); n != 0 || !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("Write after CloseWrite: %d, %v; want 0, EPIPE", n, err)
+		}
+		if n, err := x.WriteBuffers(&net.Buffers{[]byte("x")}); n != 0 || !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("WriteBuffers after CloseWrite: %d, %v; want 0, EPIPE", n, err)
+		}
+		if _, err := y.Write([]byte("y")); err != nil {
+			t.Error(err)
+		}
+		if n, err := x.Read(make([]byte, 2)); n != 1 || err != nil {
+			t.Errorf("Read after CloseWrite: %d, %v; want 1, nil", n, err)
+		}
+	})
 }
 
 func TestCloseReadDiscardsAndStallsNobody(t *testing.T) {
@@ -135,7 +137,15 @@ func TestCloseReadDiscardsAndStallsNobody(t *testing.T) {
 		}
 		// Far more than y could hold.
 		sent := async(func() error { _, err := x.Write(make([]byte, 4<<20)); return err })
-		wantErr(t, "Write", wait(t, "Write to who reads no more", sent), nil)
+		err := wait(t, "Write to who reads no more", sent)
+		if tr.one() {
+			var stopped *StoppedError
+			if !errors.As(err, &stopped) || stopped.Code != CodeClosed || !errors.Is(err, syscall.EPIPE) {
+				t.Errorf("Write to who reads no more: %v, want a *StoppedError with CodeClosed", err)
+			}
+		} else {
+			wantErr(t, "Write", err, nil)
+		}
 		if _, err := y.Write([]byte("y")); err != nil {
 			t.Error(err)
 		}
@@ -178,22 +188,32 @@ func TestCloseTwiceIsNoError(t *testing.T) {
 }
 
 func TestResetEndsBothHalves(t *testing.T) {
-	x, y := conns(t, overTCP)
-	read := readAll(y)
-	blocked := async(func() error { _, err := x.Read(make([]byte, 1)); return err })
-	waitBlocked(t, "(*conn).await", 2)
-	wantErr(t, "Reset", x.Reset(300), nil)
-	err := wait(t, "Read", blocked)
+	overTCP.withEach(t, func(t *testing.T, tr transport) {
+		x, y := conns(t, tr)
+		read := readAll(y)
+		blocked := async(func() error { _, err := x.Read(make([]byte, 1)); return err })
+		waitBlocked(t, "(*conn).await", 2)
+		wantErr(t, "Reset", x.Reset(300), nil)
+		wantReset(t, "Read after Reset", wait(t, "Read", blocked), false)
+		_, err := x.Write([]byte("x"))
+		wantReset(t, "Write after Reset", err, false)
+		g := wait(t, "the peer", read)
+		if tr.one() {
+			wantReset(t, "the peer's Read", g.err, true)
+			_, err = y.Write([]byte("y"))
+			wantErr(t, "the peer's Write", err, syscall.EPIPE)
+		} else if len(g.b) != 0 || g.err != nil { // it is shown what Close would show
+			t.Errorf("the peer reads %d bytes, %v", len(g.b), g.err)
+		}
+	})
+}
+
+// wantReset fails the test unless err is a *ResetError with code 300.
+func wantReset(t *testing.T, what string, err error, remote bool) {
+	t.Helper()
 	var reset *ResetError
-	if !errors.As(err, &reset) || reset.Code != 300 || reset.Remote || !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("Read after Reset: %v; want a local *ResetError with code 300", err)
-	}
-	if _, err := x.Write([]byte("x")); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("Write after Reset: %v; want ECONNRESET", err)
-	}
-	// The vt-muxer protocol shows the peer what Close would.
-	if g := wait(t, "the peer", read); len(g.b) != 0 || g.err != nil {
-		t.Errorf("the peer reads %d bytes, %v", len(g.b), g.err)
+	if !errors.As(err, &reset) || reset.Code != 300 || reset.Remote != remote || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%s: %v; want a *ResetError with code 300, the peer's: %t", what, err, remote)
 	}
 }
 
@@ -201,7 +221,7 @@ func TestResetEndsBothHalves(t *testing.T) {
 func TestCutTransportIsNoEnd(t *testing.T) {
 	overEach(t, func(t *testing.T, tr transport) {
 		a, b := tr.dial(t)
-		p, err := NewPipe(a, nil)
+		p, err := NewPipe(a, tr.config(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -214,7 +234,7 @@ func TestCutTransportIsNoEnd(t *testing.T) {
 		unfinished, y2 := connPair(t, p, l, 2)
 		waiting, _ := connPair(t, p, l, 3)
 
-		want := testBytes(100_000, 1)
+		want := testBytes(60_000, 1) // within the initial window
 		for _, c := range []*Conn{y1, y2} {
 			if _, err := c.Write(want); err != nil {
 				t.Fatal(err)
@@ -313,23 +333,71 @@ func TestCloseEndsBlockedRead(t *testing.T) {
 	})
 }
 
-// stalledPair is a session whose transport takes nothing more: the listener's
-// application does not read, and the writer of the returned connection is blocked.
-// Another connection is open and unused.
-func stalledPair(t *testing.T, tr transport) (p *Pipe, l *Listener, x, other *Conn, written <-chan error) {
+// A stalled session is one that sends nothing more. The writer of x is blocked, and
+// other is open and unused.
+type stalled struct {
+	p       *Pipe
+	peer    io.Closer
+	x       *Conn
+	other   *Conn
+	written <-chan error
+}
+
+// stall is a session whose peer's application does not read. With protocol 1 x has
+// used up its window, and with vt-muxer's the transport is full.
+func stall(t *testing.T, tr transport) stalled {
 	t.Helper()
-	p, l = sessionPairWith(t, tr.narrow(), nil, &Config{MaxWindow: minMaxWindow})
-	x, _ = connPair(t, p, l, 1)
-	other, _ = connPair(t, p, l, 2)
-	written = async(func() error {
-		for buf := make([]byte, 64<<10); ; {
-			if _, err := x.Write(buf); err != nil {
-				return err
-			}
+	p, l := sessionPairWith(t, tr.narrow(), nil, &Config{MaxWindow: minMaxWindow})
+	st := stalled{p: p, peer: l}
+	st.x, _ = connPair(t, p, l, 1)
+	st.other, _ = connPair(t, p, l, 2)
+	st.fill(t)
+	return st
+}
+
+// stallTransport is a session whose peer does not read the transport, which is full.
+func stallTransport(t *testing.T, tr transport) (st stalled) {
+	t.Helper()
+	p, far := rawPair(t, tr.narrow())
+	st = stalled{p: p, peer: far}
+	for i, c := range []**Conn{&st.x, &st.other} {
+		var err error
+		if *c, err = p.Open(bounded(t), testAddr(1+i)); err != nil {
+			t.Fatal(err)
 		}
-	})
-	waitStuck(t, p)
-	return p, l, x, other, written
+	}
+	t.Cleanup(func() { st.x.Close(); st.other.Close() })
+	st.fill(t)
+	return st
+}
+
+// rawPair is a Pipe and the other end of its transport, which has said what a peer
+// must say first, allows everything, and reads only the first bytes.
+func rawPair(t *testing.T, tr transport) (*Pipe, net.Conn) {
+	t.Helper()
+	near, far := tr.dial(t)
+	p, err := NewPipe(near, tr.config(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeBoth(p, far) })
+	go io.CopyN(io.Discard, far, 50_000)
+	if tr.one() {
+		preface := make([]byte, wire.PrefaceFrameLen)
+		wire.PutPreface(preface, wire.Settings{Version: 1, InitialWindow: 1 << 30, MaxConns: 1 << 20, MaxPayload: wire.MaxPayload})
+		if _, err := far.Write(preface); err != nil {
+			t.Fatal(err)
+		}
+		waitUntil(t, "the peer's preface", func() bool { return p.Stats().BytesIn > 0 })
+	}
+	return p, far
+}
+
+// fill writes to x until that blocks.
+func (st *stalled) fill(t *testing.T) {
+	t.Helper()
+	st.written = async(func() error { return writeUntilError(st.x, 64<<10) })
+	waitStuck(t, st.p)
 }
 
 // waitStuck waits until the session sends nothing more though a Write is blocked.
@@ -353,36 +421,39 @@ func waitStuck(t *testing.T, p *Pipe) {
 func TestCloseEndsBlockedWrite(t *testing.T) {
 	overEach(t, func(t *testing.T, tr transport) {
 		for _, name := range []string{"Conn.Close", "Conn.CloseWrite", "Pipe.Close"} {
-			t.Run(name, func(t *testing.T) {
-				p, l, x, x2, written := stalledPair(t, tr)
-				second := async(func() error { _, err := x2.Write(make([]byte, 1<<20)); return err })
-				start := time.Now()
-				want := net.ErrClosed
-				switch name {
-				case "Conn.Close":
-					wantErr(t, name, x.Close(), nil)
-					wantErr(t, name, x2.Close(), nil)
-				case "Conn.CloseWrite":
-					want = syscall.EPIPE
-					wantErr(t, name, x.CloseWrite(), nil)
-					wantErr(t, name, x2.CloseWrite(), nil)
-				case "Pipe.Close":
-					wantErr(t, name, p.Close(), nil)
-				}
-				wantErr(t, name+": Write", wait(t, "Write", written), want)
-				wantErr(t, name+": Write of another", wait(t, "Write of another", second), want)
-				if d := time.Since(start); d > 20*time.Second {
-					t.Errorf("%s: the Writes took %v to return", name, d)
-				}
-				closeBoth(p, l)
-			})
+			t.Run(name, func(t *testing.T) { closeEndsBlockedWrite(t, stall(t, tr), name) })
+			t.Run(name+", transport full", func(t *testing.T) { closeEndsBlockedWrite(t, stallTransport(t, tr), name) })
 		}
 	})
 }
 
+func closeEndsBlockedWrite(t *testing.T, st stalled, name string) {
+	second := async(func() error { _, err := st.other.Write(make([]byte, 1<<20)); return err })
+	start := time.Now()
+	want := net.ErrClosed
+	switch name {
+	case "Conn.Close":
+		wantErr(t, name, st.x.Close(), nil)
+		wantErr(t, name, st.other.Close(), nil)
+	case "Conn.CloseWrite":
+		want = syscall.EPIPE
+		wantErr(t, name, st.x.CloseWrite(), nil)
+		wantErr(t, name, st.other.CloseWrite(), nil)
+	case "Pipe.Close":
+		wantErr(t, name, st.p.Close(), nil)
+	}
+	wantErr(t, name+": Write", wait(t, "Write", st.written), want)
+	wantErr(t, name+": Write of another", wait(t, "Write of another", second), want)
+	if d := time.Since(start); d > 20*time.Second {
+		t.Errorf("%s: the Writes took %v to return", name, d)
+	}
+	closeBoth(st.p, st.peer)
+}
+
 func TestBlockedOpenEnds(t *testing.T) {
 	overEach(t, func(t *testing.T, tr transport) {
-		p, l, _, _, _ := stalledPair(t, tr)
+		st := stallTransport(t, tr)
+		p := st.p
 		// Opens block once the staging buffer is full. Some go to a goroutine each.
 		ctx, cancel := context.WithCancel(bounded(t))
 		defer cancel()
@@ -407,7 +478,6 @@ func TestBlockedOpenEnds(t *testing.T) {
 		closed := async(p.Close)
 		wantErr(t, "Open after Close", wait(t, "Open", results), net.ErrClosed)
 		wantErr(t, "Close", wait(t, "Close", closed), nil)
-		closeBoth(p, l)
 		runtime.KeepAlive(opened)
 	})
 }
@@ -444,6 +514,16 @@ func TestCloseEndsBlockedAccept(t *testing.T) {
 			t.Errorf("the peer's Err: %v; want io.EOF, since no connection was open", p.Err())
 		}
 	})
+}
+
+// wantGoAway fails the test unless err is that of a session that the peer has ended
+// with code.
+func wantGoAway(t *testing.T, what string, err error, code Code) {
+	t.Helper()
+	var gone *GoAwayError
+	if !errors.As(err, &gone) || gone.Code != code || !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		t.Errorf("%s: %v; want a *GoAwayError with code %d", what, err, code)
+	}
 }
 
 func TestAcceptEndsWithItsContext(t *testing.T) {
@@ -494,11 +574,15 @@ func TestAcceptEndsWithItsContext(t *testing.T) {
 // TestCloseEndsAllBlockedCalls has 10,000 connections with a blocked Read and a
 // blocked Write each.
 func TestCloseEndsAllBlockedCalls(t *testing.T) {
+	overTCP.withEach(t, closeEndsAllBlockedCalls)
+}
+
+func closeEndsAllBlockedCalls(t *testing.T, tr transport) {
 	n := 10_000
 	if raceEnabled {
 		n = 2_000 // the race detector takes no more than 8,128 goroutines
 	}
-	p, l := sessionPairWith(t, overTCP, nil, &Config{MaxWindow: minMaxWindow, AcceptBacklog: n})
+	p, _ := rawPair(t, tr)
 	xs := make([]*Conn, n)
 	ctx := bounded(t)
 	for i := range xs {
@@ -528,7 +612,6 @@ func TestCloseEndsAllBlockedCalls(t *testing.T) {
 	wantErr(t, "Close", wait(t, "Close", closed), nil)
 	t.Logf("Close and %d blocked calls took %v", 2*n, time.Since(start))
 	runtime.KeepAlive(xs)
-	l.Close()
 }
 
 func writeUntilError(c *Conn, size int) error {
@@ -909,8 +992,9 @@ type onlyReader struct{ io.Reader }
 // TestBothEndsWriteBeforeTheyRead has nobody read until all is written.
 func TestBothEndsWriteBeforeTheyRead(t *testing.T) {
 	overEach(t, func(t *testing.T, tr transport) {
-		p, l := sessionPair(t, tr)
 		const n, size = 4, 3 << 20
+		cfg := &Config{InitialWindow: size}
+		p, l := sessionPairWith(t, tr, cfg, cfg)
 		var done []<-chan error
 		for i := range n {
 			x, y := connPair(t, p, l, i)
@@ -971,8 +1055,9 @@ func TestBulkBothWaysWithSmallWindows(t *testing.T) {
 
 // ---- Addresses and limits.
 
+// In protocol 1 addresses are always free: TestOneAddressManyTimes.
 func TestAddressIsFreeWhenBothEndsHaveEnded(t *testing.T) {
-	overEach(t, func(t *testing.T, tr transport) {
+	overEachOf(t, ProtocolVT, func(t *testing.T, tr transport) {
 		p, l := sessionPair(t, tr)
 		inUse := func(when string) {
 			t.Helper()
@@ -1015,8 +1100,12 @@ func TestAddressIsFreeWhenBothEndsHaveEnded(t *testing.T) {
 }
 
 func TestOpensBeyondTheBacklogAreRefused(t *testing.T) {
+	overTCP.withEach(t, opensBeyondTheBacklogAreRefused)
+}
+
+func opensBeyondTheBacklogAreRefused(t *testing.T, tr transport) {
 	const backlog, n = 4, 10
-	p, l := sessionPairWith(t, overTCP, nil, &Config{AcceptBacklog: backlog})
+	p, l := sessionPairWith(t, tr, nil, &Config{AcceptBacklog: backlog})
 	x, y := connPair(t, p, l, 100)
 	var opened []*Conn
 	for i := range n {
@@ -1026,7 +1115,7 @@ func TestOpensBeyondTheBacklogAreRefused(t *testing.T) {
 		}
 		defer c.Close()
 		opened = append(opened, c)
-		if _, err := c.Write([]byte("hello")); err != nil {
+		if _, err := c.Write([]byte("hello")); err != nil && !errors.Is(err, ErrRefused) { // the answer may be here already
 			t.Fatal(err)
 		}
 	}
@@ -1035,9 +1124,7 @@ func TestOpensBeyondTheBacklogAreRefused(t *testing.T) {
 		t.Errorf("%d connections refused, want %d", got, n-backlog)
 	}
 	for _, c := range opened[backlog:] {
-		if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-			t.Errorf("Read of a refused connection: %d, %v; want 0, io.EOF", n, err)
-		}
+		wantRefused(t, tr, c, CodeBacklog)
 	}
 	for i := range backlog {
 		c, err := l.AcceptConn(bounded(t))
@@ -1052,6 +1139,27 @@ func TestOpensBeyondTheBacklogAreRefused(t *testing.T) {
 	}
 }
 
+// wantRefused fails the test unless c's calls tell that the peer has refused it,
+// as far as the protocol can say so. It returns the error, if there is one.
+func wantRefused(t *testing.T, tr transport, c *Conn, code Code) *RefusedError {
+	t.Helper()
+	n, err := c.Read(make([]byte, 1))
+	if !tr.one() {
+		if n != 0 || err != io.EOF {
+			t.Errorf("Read of a refused connection: %d, %v; want 0, io.EOF", n, err)
+		}
+		return nil
+	}
+	_, werr := c.Write([]byte("x"))
+	var refused *RefusedError
+	for _, err := range []error{err, werr} {
+		if !errors.As(err, &refused) || refused.Code != code || !errors.Is(err, ErrRefused) {
+			t.Errorf("a refused connection: %v; want a *RefusedError with code %d", err, code)
+		}
+	}
+	return refused
+}
+
 func exchangeHello(t *testing.T, c *Conn) {
 	t.Helper()
 	got := make([]byte, 5)
@@ -1061,24 +1169,28 @@ func exchangeHello(t *testing.T, c *Conn) {
 }
 
 func TestMaxConnsBoundsOpens(t *testing.T) {
-	p, l := sessionPairWith(t, overTCP, &Config{MaxConns: 3}, nil)
-	var xs, ys [3]*Conn
-	for i := range xs {
-		xs[i], ys[i] = connPair(t, p, l, i)
-	}
-	_, err := p.Open(bounded(t), testAddr(9))
-	wantErr(t, "Open at MaxConns", err, ErrTooManyConns)
-	xs[1].Close()
-	_, err = p.Open(bounded(t), testAddr(9))
-	wantErr(t, "Open while the peer has not ended", err, ErrTooManyConns)
-	ys[1].Close()
-	waitUntil(t, "the end of one", func() bool { return p.Stats().Conns == 2 })
-	connPair(t, p, l, 9)
-	exchange(t, xs[0], ys[0])
+	overTCP.withEach(t, func(t *testing.T, tr transport) {
+		p, l := sessionPairWith(t, tr, &Config{MaxConns: 3}, nil)
+		var xs, ys [3]*Conn
+		for i := range xs {
+			xs[i], ys[i] = connPair(t, p, l, i)
+		}
+		_, err := p.Open(bounded(t), testAddr(9))
+		wantErr(t, "Open at MaxConns", err, ErrTooManyConns)
+		xs[1].CloseWrite()
+		_, err = p.Open(bounded(t), testAddr(9))
+		wantErr(t, "Open while the peer has not ended", err, ErrTooManyConns)
+		ys[1].Close()
+		waitUntil(t, "the end of one", func() bool { return p.Stats().Conns == 2 })
+		xs[1].Close()
+		connPair(t, p, l, 9)
+		exchange(t, xs[0], ys[0])
+	})
 }
 
+// With protocol 1 they are refused: TestOpensBeyondMaxConnsAreRefused.
 func TestPeerBeyondMaxConnsEndsTheSession(t *testing.T) {
-	p, l := sessionPairWith(t, overTCP, nil, &Config{MaxConns: 3})
+	p, l := sessionPairWith(t, overTCP.speaking(ProtocolVT), nil, &Config{MaxConns: 3})
 	x, y := connPair(t, p, l, 0)
 	for i := range 3 {
 		c, err := p.Open(bounded(t), testAddr(1+i))
@@ -1119,8 +1231,8 @@ func TestRejectedConnectionEndsAtTheOpener(t *testing.T) {
 			}
 			if reject {
 				wantErr(t, "Reject", pending.Reject(300, "no"), nil)
-				if n, err := x.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-					t.Errorf("Read of a rejected connection: %d, %v; want 0, io.EOF", n, err)
+				if refused := wantRefused(t, tr, x, 300); refused != nil && refused.Reason != "no" {
+					t.Errorf("the reason is %q, want no", refused.Reason)
 				}
 			} else {
 				y, err := pending.Accept()
@@ -1141,33 +1253,36 @@ func TestRejectedConnectionEndsAtTheOpener(t *testing.T) {
 }
 
 func TestOpenTowardsAPipeIsRefused(t *testing.T) {
-	p, l := sessionPair(t, overTCP)
-	y, err := l.Open(bounded(t), testAddr(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer y.Close()
-	if n, err := y.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-		t.Errorf("Read: %d, %v; want 0, io.EOF", n, err)
-	}
-	if got := p.Stats().Refused; got != 1 {
-		t.Errorf("%d refused, want 1", got)
-	}
+	overTCP.withEach(t, func(t *testing.T, tr transport) {
+		// A vt-muxer Pipe that has opened nothing does not show what it speaks.
+		p, l := sessionPairWith(t, tr, nil, tr.config(nil))
+		y, err := l.Open(bounded(t), testAddr(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer y.Close()
+		wantRefused(t, tr, y, CodeNotAccepting)
+		if got := p.Stats().Refused; got != 1 {
+			t.Errorf("%d refused, want 1", got)
+		}
+	})
 }
 
 func TestDroppedConnIsClosedAndCounted(t *testing.T) {
-	p, l := sessionPair(t, overTCP)
-	y := openAndDrop(t, p, l)
-	got := readAll(y)
-	waitUntil(t, "the runtime's cleanup", func() bool { runtime.GC(); return p.Stats().Dropped == 1 })
-	g := wait(t, "Read", got)
-	wantErr(t, "Read", g.err, nil)
-	wantBytes(t, "what was written before", g.b, []byte("hello"))
-	y.Close()
-	waitUntil(t, "the end", func() bool { return p.Stats().Conns == 0 })
-	if got := l.Stats().Dropped; got != 0 {
-		t.Errorf("%d dropped at the end that called Close, want 0", got)
-	}
+	overTCP.withEach(t, func(t *testing.T, tr transport) {
+		p, l := sessionPair(t, tr)
+		y := openAndDrop(t, p, l)
+		got := readAll(y)
+		waitUntil(t, "the runtime's cleanup", func() bool { runtime.GC(); return p.Stats().Dropped == 1 })
+		g := wait(t, "Read", got)
+		wantErr(t, "Read", g.err, nil)
+		wantBytes(t, "what was written before", g.b, []byte("hello"))
+		y.Close()
+		waitUntil(t, "the end", func() bool { return p.Stats().Conns == 0 })
+		if got := l.Stats().Dropped; got != 0 {
+			t.Errorf("%d dropped at the end that called Close, want 0", got)
+		}
+	})
 }
 
 //go:noinline
@@ -1188,26 +1303,28 @@ func openAndDrop(t *testing.T, p *Pipe, l *Listener) *Conn {
 
 // TestBlockedReadKeepsItsConn has a Conn reachable from a pending call alone.
 func TestBlockedReadKeepsItsConn(t *testing.T) {
-	p, l := sessionPair(t, overTCP)
-	x, err := p.Open(bounded(t), testAddr(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := make(chan error, 1)
-	go func(x *Conn) { _, err := x.Read(make([]byte, 1)); got <- err }(x)
-	y, err := l.AcceptConn(bounded(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer y.Close()
-	waitBlocked(t, "(*conn).await", 1)
-	for range 5 {
-		runtime.GC()
-	}
-	if _, err := y.Write([]byte("y")); err != nil {
-		t.Fatal(err)
-	}
-	wantErr(t, "Read", wait(t, "Read", got), nil)
+	overTCP.withEach(t, func(t *testing.T, tr transport) {
+		p, l := sessionPair(t, tr)
+		x, err := p.Open(bounded(t), testAddr(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan error, 1)
+		go func(x *Conn) { _, err := x.Read(make([]byte, 1)); got <- err }(x)
+		y, err := l.AcceptConn(bounded(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer y.Close()
+		waitBlocked(t, "(*conn).await", 1)
+		for range 5 {
+			runtime.GC()
+		}
+		if _, err := y.Write([]byte("y")); err != nil {
+			t.Fatal(err)
+		}
+		wantErr(t, "Read", wait(t, "Read", got), nil)
+	})
 }
 
 func TestShutdownWaitsForConnections(t *testing.T) {
@@ -1232,7 +1349,7 @@ func TestShutdownWaitsForConnections(t *testing.T) {
 		if _, err := x.Write(want); err != nil {
 			t.Fatal(err)
 		}
-		x.Close()
+		x.CloseWrite()
 		g := wait(t, "Read", got)
 		wantErr(t, "Read", g.err, nil)
 		wantBytes(t, "written during Shutdown", g.b, want)
@@ -1260,12 +1377,20 @@ func TestShutdownEndsWithItsContext(t *testing.T) {
 		_, err := y.Read(make([]byte, 1))
 		wantErr(t, "Read", err, net.ErrClosed)
 		_, err = x.Read(make([]byte, 1))
-		wantCut(t, "the peer's Read", err)
+		if tr.one() {
+			wantGoAway(t, "the peer's Read", err, CodeClosed)
+		} else {
+			wantCut(t, "the peer's Read", err)
+		}
 	})
 }
 
 func TestAddressesOfAConn(t *testing.T) {
-	p, l := sessionPair(t, overTCP)
+	overTCP.withEach(t, addressesOfAConn)
+}
+
+func addressesOfAConn(t *testing.T, tr transport) {
+	p, l := sessionPair(t, tr)
 	x, y := connPair(t, p, l, 1)
 	logical := testAddr(1).TCPAddr().String()
 	for _, tt := range []struct {

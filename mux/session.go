@@ -31,6 +31,7 @@ type session struct {
 	// connection exists before.
 	one   bool
 	known chan struct{}
+	vtmux atomic.Bool // the magic of the peer's preface has come
 	peer  peerSide
 
 	token readToken

@@ -98,6 +98,7 @@ func (s *session) drain(ctx context.Context) error {
 		return nil
 	}
 	s.tell(maxID, CodeNone, "")
+	s.tryFlush() // the PING may have to wait for another one's ACK
 	if _, err := s.roundTrip(ctx, true); err != nil {
 		if s.dead.Load() {
 			return nil // the caller looks why

@@ -43,6 +43,7 @@ func TestStatsOfASmallSession(t *testing.T) {
 		tc.write(c, "hello")
 		want.BytesOut += h + 5
 		want.Writes++
+		want.PayloadOut = 5
 		check("a Write")
 
 		tc.send(vtOpen(vtB))
@@ -198,23 +199,24 @@ func TestSnapshotShowsEveryCounter(t *testing.T) {
 		&k.bytesOut, &k.writes} {
 		c.Store(uint64(i + 1))
 	}
-	for i, c := range []*atomic.Int64{&k.reading, &k.flusher, &k.stalled} {
+	k.payloadOut.Store(12)
+	for i, c := range []*atomic.Int64{&k.reading, &k.flusher, &k.stalled, &k.credit} {
 		c.Store(int64(i + 101))
 	}
 	want := Stats{
 		Opened: 1, Accepted: 2, Refused: 3, Dropped: 4,
 		BytesOut: 5, Writes: 6,
-		BytesIn: 7, FramesIn: 8, Reads: 9, PayloadIn: 10, Discarded: 11,
-		Blocked: BlockedTimes{Reading: 101, Flusher: 102, Stalled: 103},
+		BytesIn: 7, FramesIn: 8, Reads: 9, PayloadIn: 10, Discarded: 11, PayloadOut: 12,
+		Blocked: BlockedTimes{Reading: 101, Flusher: 102, Stalled: 103, Credit: 104},
 	}
 	in := readCounts{bytesIn: 7, framesIn: 8, reads: 9, payloadIn: 10, discarded: 11}
 	if got := k.snapshot(in); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	// Only Conns is not a counter. A new field belongs above.
+	// Conns and RTT are not counters. A new field belongs above.
 	for _, v := range []any{want, want.Blocked} {
 		for i := range reflect.TypeOf(v).NumField() {
-			if f := reflect.TypeOf(v).Field(i); reflect.ValueOf(v).Field(i).IsZero() && f.Name != "Conns" {
+			if f := reflect.TypeOf(v).Field(i); reflect.ValueOf(v).Field(i).IsZero() && f.Name != "Conns" && f.Name != "RTT" {
 				t.Errorf("%s is not tested here", f.Name)
 			}
 		}

@@ -2,6 +2,7 @@ package mux
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/vtmux/vtmux/addr"
 	"github.com/vtmux/vtmux/wire"
@@ -21,10 +22,11 @@ type table struct {
 
 	// Protocol 1. An ID at or below the highest of its space that is not in byID is
 	// closed, so a closed connection costs no memory (PROTOCOL.md, 2.5).
-	allotted wire.ID // the highest of our own space
-	seen     wire.ID // the highest of the peer's
-	opened   int     // connections in byID that we opened
-	slots    int     // of the peer's, that count against MaxConns: see conn.slot
+	allotted wire.ID       // the highest of our own space
+	seen     wire.ID       // the highest of the peer's
+	opened   int           // connections in byID that we opened
+	ended    atomic.Uint64 // connections of either space that have been forgotten
+	slots    int           // of the peer's, that count against MaxConns: see conn.slot
 
 	goAways  int     // GOAWAYs received
 	peerLast wire.ID // the last ID of the latest of them
@@ -93,6 +95,7 @@ func (t *table) setLocked(c *conn, h halves) {
 			return // the session has ended
 		}
 		delete(t.byID, c.key())
+		t.ended.Add(1)
 		if c.opener {
 			t.opened--
 		}

@@ -250,7 +250,8 @@ var vtSides = []struct {
 	listen bool
 }{{"listener", true}, {"pipe", false}}
 
-// vtRun runs f in a bubble, with a Listener or a Pipe over a net.Pipe.
+// vtRun runs f in a bubble, with a Listener or a Pipe over a net.Pipe that speaks
+// vt-muxer's protocol.
 func vtRun(t *testing.T, listen bool, cfg *Config, f func(*vtTest)) {
 	t.Helper()
 	vtRunOver(t, listen, cfg, nil, f)

@@ -15,7 +15,7 @@ type watch struct {
 	timer *time.Timer // nil until needed
 	phase watchPhase
 
-	pingedAt     int64  // when a PING was sent in the present silence; 0: none was
+	pingedAt     int64  // when a PING was sent in the present silence, or bytes went since; 0: none was
 	taken, acked uint64 // writeSide.progress when it was looked at last
 }
 
@@ -126,12 +126,14 @@ func (s *session) lookAliveLocked(w *watch) (again time.Duration, duty watchDuty
 		return time.Duration(interval - (now - last)), dutyNone
 	case w.pingedAt == 0:
 		w.pingedAt, w.taken, w.acked = now, taken, acked
-		return time.Duration(timeout), dutyPing
+		return time.Duration(min(interval, timeout)), dutyPing
+	case now-w.pingedAt < timeout:
+		return time.Duration(min(interval, timeout-(now-w.pingedAt))), dutyNone
 	case blocked && taken > w.taken+wire.PingLen || acked > w.acked+wire.PingLen:
 		// That a transport takes bytes at once shows nothing, and our PING is no
 		// sign of the peer's life. But this is.
-		w.taken, w.acked = taken, acked
-		return time.Duration(timeout), dutyNone
+		w.pingedAt, w.taken, w.acked = now, taken, acked
+		return time.Duration(min(interval, timeout)), dutyNone
 	}
 	return 0, dutyEnd
 }

@@ -107,6 +107,12 @@ func PutPreface(b []byte, s Settings) int {
 // the address is not open yet. The body's length is for [PrefaceBodyLen] to check.
 func IsPreface(h *VTHeader) bool { return h.Addr == addr.SocketAddr{} && h.Len != U16{} }
 
+// HasMagic reports whether body, the part of a preface's body that has come, begins with
+// the whole magic.
+func HasMagic(body []byte) bool {
+	return len(body) >= len(magic) && string(body[:len(magic)]) == magic
+}
+
 // PrefaceBodyLen returns the length of the body that follows h, the header of a
 // preface. The error is a *[PrefaceError]: no preface is so long, or so short, and
 // the body is not worth waiting for.

@@ -48,12 +48,20 @@ func testConfig(t *testing.T) Config {
 		Dir:     testTree(t),
 		Clients: 4,
 		Direct:  true,
-		Mux:     &mux.Config{Protocol: mux.ProtocolVT},
+		Mux:     &mux.Config{Protocol: mux.Protocol1},
 	}
 }
 
 func TestEveryFileArrives(t *testing.T) {
-	report, err := Execute(t.Context(), testConfig(t))
+	for _, protocol := range []mux.Protocol{mux.Protocol1, mux.ProtocolVT} {
+		t.Run(protocol.String(), func(t *testing.T) { everyFileArrives(t, protocol) })
+	}
+}
+
+func everyFileArrives(t *testing.T, protocol mux.Protocol) {
+	config := testConfig(t)
+	config.Mux = &mux.Config{Protocol: protocol}
+	report, err := Execute(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
