@@ -116,8 +116,10 @@ func (c *conn) settleOne(owed uint32, h halves, b []byte) (n int, left halves) {
 	} else if owed&owesRefusal != 0 {
 		owed |= owesStop // our half has ended already, by the answer to a STOP
 	}
-	if owed&owesWindow != 0 && h&recvOpen != 0 && !c.discards() {
-		n += wire.PutWindow(b[n:], c.yours(), c.id, c.recv.granted.Load())
+	// More may have been granted since, told now, and owed once more.
+	if limit := c.recv.granted.Load(); owed&owesWindow != 0 && h&recvOpen != 0 && !c.discards() && limit > c.recv.told {
+		c.recv.told = limit
+		n += wire.PutWindow(b[n:], c.yours(), c.id, limit)
 	}
 	if owed&owesStop != 0 && h&recvOpen != 0 {
 		n += wire.PutStop(b[n:], c.yours(), c.id, uint32(c.stopCode))

@@ -412,10 +412,15 @@ func TestIndependentReaderFollowsEveryFrame(t *testing.T) {
 				}
 				defer closeBoth(a, b)
 				tt.play(t, a, b)
+				// While a connection is open, neither can go before the other has said GOAWAY.
+				x, y := listenerPair(t, a, b)
 				var both sync.WaitGroup
 				for _, l := range []*Listener{a, b} {
 					both.Go(func() { wantErr(t, "Shutdown", l.Shutdown(bounded(t)), nil) })
 				}
+				synctest.Wait()
+				x.Close()
+				y.Close()
 				both.Wait()
 			})
 			if !t.Failed() {
@@ -423,6 +428,19 @@ func TestIndependentReaderFollowsEveryFrame(t *testing.T) {
 			}
 		})
 	}
+}
+
+// listenerPair opens a connection from a to b.
+func listenerPair(t *testing.T, a, b *Listener) (x, y *Conn) {
+	t.Helper()
+	x, err := a.Open(bounded(t), testAddr(9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if y, err = b.AcceptConn(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	return x, y
 }
 
 // playEveryFrame has each end do what makes it send every kind of frame.
@@ -455,17 +473,19 @@ func playEveryFrame(t *testing.T, a, b *Listener) {
 		x, y := open("")
 		var wg sync.WaitGroup
 		for _, c := range []*Conn{x, y} {
+			wg.Go(func() { c.Write(testBytes(400_000, 1)) })
 			wg.Go(func() {
-				c.Write(testBytes(400_000, 1))
-				c.CloseWrite()
-			})
-			wg.Go(func() {
-				g, err := io.ReadAll(c)
+				g := make([]byte, 400_000)
+				_, err := io.ReadFull(c, g)
 				wantErr(t, "Read", err, nil)
 				wantBytes(t, "bulk", g, testBytes(400_000, 1))
 			})
 		}
 		wg.Wait()
+		synctest.Wait() // the last WINDOWs have gone
+		for _, c := range []*Conn{x, y} {
+			wantErr(t, "CloseWrite", c.CloseWrite(), nil)
+		}
 		x.Close()
 		y.Close()
 		// STOP, and the RESET that answers it, by either end; RESET by either.

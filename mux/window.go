@@ -14,6 +14,7 @@ import (
 // for received, which the leader owns.
 type recvWindow struct {
 	granted  atomic.Uint64 // the limit; written under mu
+	told     uint64        // as the peer knows it
 	received uint64        // payload bytes received
 	consumed uint64        // of them, read by the application
 	size     uint64        // the window: what is granted beyond consumed
@@ -24,7 +25,7 @@ type recvWindow struct {
 }
 
 func (v *recvWindow) init(size uint64) {
-	v.size = size
+	v.size, v.told = size, size
 	v.granted.Store(size)
 }
 
