@@ -486,6 +486,7 @@ func playEveryFrame(t *testing.T, a, b *Listener) {
 		for _, c := range []*Conn{x, y} {
 			wantErr(t, "CloseWrite", c.CloseWrite(), nil)
 		}
+		synctest.Wait() // and the FINs
 		x.Close()
 		y.Close()
 		// STOP, and the RESET that answers it, by either end; RESET by either.
