@@ -44,7 +44,7 @@ func (s *session) trySend() {
 			o.build()
 		}
 		if o.phase == phaseNone {
-			if o.rest() {
+			if !o.pending() && o.rest() {
 				return
 			}
 			continue

@@ -1194,6 +1194,9 @@ func TestPeerBeyondMaxConnsEndsTheSession(t *testing.T) {
 	x, y := connPair(t, p, l, 0)
 	for i := range 3 {
 		c, err := p.Open(bounded(t), testAddr(1+i))
+		if err != nil && i == 2 {
+			break // the session had ended by the time that Open returned
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

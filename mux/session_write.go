@@ -142,7 +142,7 @@ func (s *session) runFlusher(c *conn, mine *lent) {
 			o.build()
 		}
 		if o.phase == phaseNone {
-			if o.rest() {
+			if !o.pending() && o.rest() {
 				return
 			}
 			continue
