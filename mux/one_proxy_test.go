@@ -98,7 +98,9 @@ func startProxyChain(t *testing.T, backend string) *proxyChain {
 				}
 				server, err := net.Dial("tcp", backend)
 				if err != nil {
-					return err
+					t.Errorf("the origin's dial: %v", err)
+					conn.Reset(CodeNone)
+					continue
 				}
 				relays.Go(func() { proxyRelay(server.(*net.TCPConn), conn) })
 			}
@@ -154,9 +156,11 @@ func dialThrough(t *testing.T, address string, backend net.Listener) (ends proxy
 	if err != nil {
 		t.Fatal(err)
 	}
+	backend.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
 	server, err := backend.Accept()
 	if err != nil {
-		t.Fatal(err)
+		client.Close()
+		t.Fatalf("the backend's accept: %v", err)
 	}
 	ends = proxyEnds{client.(*net.TCPConn), server.(*net.TCPConn)}
 	for _, c := range ends {

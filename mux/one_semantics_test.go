@@ -1163,7 +1163,7 @@ func shutdownLosesNothing(t *testing.T, tr transport, who string) {
 // TestBothEndsCloseManyAtOnce: what crosses when thousands of idle connections are
 // closed from both ends is no attack.
 func TestBothEndsCloseManyAtOnce(t *testing.T) {
-	const n = 5000
+	const n = 1500
 	for _, how := range endings[2:] {
 		t.Run(how.name, func(t *testing.T) {
 			p, l := sessionPairWith(t, overTCP.speaking(Protocol1), nil, &Config{AcceptBacklog: n})
