@@ -97,8 +97,7 @@ func startProxyChain(t *testing.T, backend string) *proxyChain {
 					return nil
 				}
 				server, err := net.Dial("tcp", backend)
-				if err != nil {
-					t.Errorf("the origin's dial: %v", err)
+				if err != nil { // the backend may have closed by now, with the dial in its queue
 					conn.Reset(CodeNone)
 					continue
 				}
