@@ -505,6 +505,9 @@ func TestCloseEndsBlockedAccept(t *testing.T) {
 			accepts = append(accepts, async(func() error { _, err := l.Accept(); return err }))
 		}
 		waitBlocked(t, "(*session).awaitAccept", 3)
+		if tr.one() { // a socket that is closed with a preface unread is reset
+			waitUntil(t, "both prefaces", func() bool { return p.s.isSettled() && l.s.isSettled() })
+		}
 		wantErr(t, "Close", l.Close(), nil)
 		for _, a := range accepts {
 			wantErr(t, "Accept", wait(t, "Accept", a), net.ErrClosed)
