@@ -348,6 +348,28 @@ func TestKeepAliveWaitsForThePreface(t *testing.T) {
 	})
 }
 
+// TestPrefaceBeforeItIsAwaited: a session's standby may read the peer's preface before the
+// goroutine that begins the session comes to await it. It is not awaited then.
+func TestPrefaceBeforeItIsAwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, l := sessionPair(t, overPipe)
+		synctest.Wait()
+		<-time.After(time.Second) // the standby's timer
+		for _, s := range []*session{p.s, l.s} {
+			if !s.isSettled() {
+				t.Fatal("the preface has not come")
+			}
+			s.awaitPeer()
+		}
+		<-time.After(time.Hour)
+		for _, err := range []error{p.Err(), l.Err()} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 // TestTwoIdleSessions stay alive for a day.
 func TestTwoIdleSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -22,31 +22,40 @@ type watch struct {
 type watchPhase uint8
 
 const (
-	watchOff   watchPhase = iota
-	watchFirst            // waits for the peer's first byte, or all of its preface
-	watchRest             // waits for the rest of the preface
-	watchAlive            // keeps alive
+	watchNew watchPhase = iota // nothing has come, and nothing is awaited yet
+	watchOff
+	watchFirst // waits for the peer's first byte, or all of its preface
+	watchRest  // waits for the rest of the preface
+	watchAlive // keeps alive
 )
 
-// await ends s unless the peer has begun by then.
-func (w *watch) await(s *session, limit time.Duration) { w.start(s, watchFirst, limit) }
+// await ends s unless the peer has begun by then. The standby reads already, so the
+// peer may have begun before this is called: then there is nothing to wait for.
+func (w *watch) await(s *session, limit time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.phase == watchNew {
+		w.startLocked(s, watchFirst, limit)
+	}
+}
 
 // awaitRest ends s unless the preface that has begun is whole by then.
 func (w *watch) awaitRest(s *session, limit time.Duration) {
 	w.mu.Lock()
-	begun := w.phase == watchRest
-	w.mu.Unlock()
-	if !begun {
-		w.start(s, watchRest, limit)
+	defer w.mu.Unlock()
+	if w.phase != watchRest {
+		w.startLocked(s, watchRest, limit)
 	}
 }
 
 // keepAlive begins when the preface has arrived.
-func (w *watch) keepAlive(s *session) { w.start(s, watchAlive, s.cfg.KeepAliveInterval) }
-
-func (w *watch) start(s *session, phase watchPhase, after time.Duration) {
+func (w *watch) keepAlive(s *session) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.startLocked(s, watchAlive, s.cfg.KeepAliveInterval)
+	w.mu.Unlock()
+}
+
+func (w *watch) startLocked(s *session, phase watchPhase, after time.Duration) {
 	if s.dead.Load() {
 		return // end stops the timer after it has set dead
 	}
