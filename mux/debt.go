@@ -85,7 +85,7 @@ func (s *session) settleDebts(c *conn, b []byte) (n int) {
 		owed &^= late
 		s.out.debts.add(c, late)
 	}
-	if s.failing.Load() {
+	if s.failing.Load() || s.out.parted {
 		return 0 // nothing follows the GOAWAY
 	}
 	s.table.mu.Lock()
@@ -145,11 +145,17 @@ func (s *session) settleSession(b []byte) (n int) {
 	}
 	owed := s.out.owed
 	s.out.owed = 0
+	if s.out.parted {
+		return 0
+	}
 	if s.failing.Load() {
-		owed &= owesGoAway // nothing follows it
+		owed &= owesGoAway
 	}
 	if owed&owesGoAway != 0 {
-		n += s.goAway.put(b[n:])
+		n, s.out.parted = s.goAway.put(b)
+		if s.out.parted {
+			return n // nothing follows it
+		}
 	}
 	if owed&owesPing != 0 {
 		n += s.pings.put(b[n:])
@@ -191,10 +197,11 @@ func (s *session) tell(last wire.ID, code Code, text string) {
 	s.owes.Or(owesGoAway)
 }
 
-func (g *goAway) put(b []byte) int {
+// put writes it, and reports whether it ends the session.
+func (g *goAway) put(b []byte) (n int, last bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return wire.PutGoAway(b, g.last, uint32(g.code), g.text)
+	return wire.PutGoAway(b, g.last, uint32(g.code), g.text), g.code != CodeNone
 }
 
 // refusals are the REFUSED that we owe for connections that never got a place.

@@ -463,3 +463,20 @@ func TestCleanEnd(t *testing.T) {
 		}
 	}
 }
+
+// TestNothingFollowsTheLastGoAway: what the session comes to owe while the GOAWAY of Close
+// waits for the transport is not said behind it.
+func TestNothingFollowsTheLastGoAway(t *testing.T) {
+	oneRun(t, oneListener, func(tc *oneTest) {
+		c := tc.acceptIDs(1)[0]
+		tc.deaf(true)
+		op := tc.startErr("Close", tc.p.Close)
+		tc.pass(10 * time.Millisecond)
+		tc.sendNow("PING 0102030405060708", "OPEN 3")
+		c.Close()
+		tc.deaf(false)
+		tc.want("the session ends", "GOAWAY 1 9 *")
+		tc.wantGone("and nothing more is said")
+		op.want("Close", 0, nil)
+	})
+}

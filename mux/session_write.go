@@ -68,6 +68,7 @@ type writeSide struct {
 	sealed  int       // index and length of the sealed staging buffer
 	end     int       //
 	control bool      // the batch holds no payload, and no open or end of a connection
+	parted  bool      // a GOAWAY with a code has been built: nothing follows it
 	owed    uint32    // the session's debts, taken and not yet sent
 	owing   *conn     // the connections' likewise
 	queue   lentQueue // lent payloads taken and not yet claimed
