@@ -185,19 +185,18 @@ func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
 	var back [][]byte
 	for {
 		c.mu.Lock()
-		if err := c.readableLocked(); err != nil {
+		err := c.readableLocked()
+		if err == nil && c.in.n == 0 && c.flags.Load()&flagReadOver != 0 {
+			err = c.readErr
+		}
+		if err != nil {
 			c.leaveBytesLocked()
+			if err == io.EOF {
+				err = nil
+			}
 			return total, err
 		}
 		if c.in.n == 0 {
-			if c.flags.Load()&flagReadOver != 0 {
-				err := c.readErr
-				c.mu.Unlock()
-				if err == io.EOF {
-					err = nil
-				}
-				return total, err
-			}
 			w := c.beginWaitLocked()
 			c.mu.Unlock()
 			if _, err := c.await(w, nil); err != nil {

@@ -1414,3 +1414,22 @@ func addressesOfAConn(t *testing.T, tr transport) {
 		}
 	}
 }
+
+// TestWriteToAfterTheEndIsNoError: a peer that has ended its half, and of which
+// everything has been read, leaves WriteTo nothing to complain of, CloseRead or not.
+func TestWriteToAfterTheEndIsNoError(t *testing.T) {
+	overEach(t, func(t *testing.T, tr transport) {
+		p, l := sessionPair(t, tr)
+		x, y := connPair(t, p, l, 1)
+		wantErr(t, "CloseWrite", x.CloseWrite(), nil)
+		for _, end := range []func() error{func() error { return nil }, y.CloseRead} {
+			if n, err := y.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+				t.Errorf("Read: %d, %v; want 0, io.EOF", n, err)
+			}
+			wantErr(t, "CloseRead", end(), nil)
+			if n, err := y.WriteTo(io.Discard); n != 0 || err != nil {
+				t.Errorf("WriteTo: %d, %v; want 0, nil", n, err)
+			}
+		}
+	})
+}
