@@ -36,6 +36,10 @@ type Faults struct {
 	MaxPiece int
 	// RandomPieces draws the size of each piece from 1 to the most possible.
 	RandomPieces bool
+	// Short lets a Write return after one piece, with fewer bytes than it was given and no error.
+	Short bool
+	// ShortCall is the number, from 1, of the one call that moves a single byte and returns no error; 0 is none.
+	ShortCall int
 	// ZeroEvery makes every so-many-th call move nothing and return (0, nil); 0 is never.
 	ZeroEvery int
 
@@ -44,6 +48,9 @@ type Faults struct {
 	EndAt int64
 	// CutErr is what a Cut returns. The default is io.EOF for Read and syscall.ECONNRESET for Write.
 	CutErr error
+	// StallFor is how long a Stall lasts, from the first call that it holds up: then the direction works on for good, as
+	// where a process was stopped for a while. 0 is for ever.
+	StallFor time.Duration
 
 	// FailCall is the number, from 1, of the one call that fails with FailErr (by default ErrInjected); 0 is none.
 	FailCall int
@@ -100,10 +107,13 @@ func (c *Conn) Read(p []byte) (int, error) {
 	case h.zero():
 		return 0, nil
 	case fails && !h.faults.ErrWithBytes:
+		h.fire()
 		return 0, h.faults.FailErr
 	}
-	if h.ended() {
-		return 0, c.readEnded()
+	if end := h.end(); end != Open {
+		if over, err := c.readEnded(end); over {
+			return 0, err
+		}
 	}
 	n, err := c.inner.Read(p[:h.piece(len(p))])
 	h.moved.Add(int64(n))
@@ -113,18 +123,21 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readEnded does what the read side's End asks for. It never returns nil: an End delivers no byte.
-func (c *Conn) readEnded() error {
-	switch h := &c.in; h.faults.End {
+// readEnded does what the read side's End asks for, which delivers no byte. It reports false where the direction works on.
+func (c *Conn) readEnded(end End) (over bool, err error) {
+	h := &c.in
+	h.fire()
+	switch end {
 	case Cut:
-		return h.faults.CutErr
+		return true, h.faults.CutErr
 	case Stall:
-		return h.wait(c.done, nil)
+		err = h.stall(c.done)
+		return err != nil, err
 	}
 	var lost [512]byte
 	for {
 		if _, err := c.inner.Read(lost[:]); err != nil {
-			return err
+			return true, err
 		}
 	}
 }
@@ -142,13 +155,15 @@ func (c *Conn) Write(p []byte) (int, error) {
 	case h.zero():
 		return 0, nil
 	case fails && !h.faults.ErrWithBytes:
+		h.fire()
 		return 0, h.faults.FailErr
 	}
 	sent := 0
 	for {
-		if h.ended() {
-			n, err := c.writeEnded(len(p) - sent)
-			return sent + n, err
+		if end := h.end(); end != Open {
+			if over, n, err := c.writeEnded(end, len(p)-sent); over {
+				return sent + n, err
+			}
 		}
 		n, err := c.inner.Write(p[sent : sent+h.piece(len(p)-sent)])
 		sent += n
@@ -156,21 +171,32 @@ func (c *Conn) Write(p []byte) (int, error) {
 		if err == nil && n > 0 {
 			err = h.errWithBytes(fails)
 		}
-		if err != nil || sent == len(p) {
+		if err != nil || sent == len(p) || h.short() {
 			return sent, err
 		}
 	}
 }
 
-// writeEnded does what the write side's End asks for with the n bytes that are left of a Write.
-func (c *Conn) writeEnded(n int) (int, error) {
-	switch h := &c.out; h.faults.End {
+// writeEnded does what the write side's End asks for with the n bytes that are left of a Write. It reports false where
+// the direction works on.
+func (c *Conn) writeEnded(end End, n int) (over bool, taken int, err error) {
+	h := &c.out
+	h.fire()
+	switch end {
 	case Cut:
-		return 0, h.faults.CutErr
+		return true, 0, h.faults.CutErr
 	case Stall:
-		return 0, h.wait(c.done, nil)
+		err = h.stall(c.done)
+		return err != nil, 0, err
 	}
-	return n, nil
+	return true, n, nil
+}
+
+// Break makes either direction end from its next call on, whatever was planned; Open makes it work again. A call that
+// is blocked already is not disturbed.
+func (c *Conn) Break(read, write End) {
+	c.in.forced.Store(uint32(read))
+	c.out.forced.Store(uint32(write))
 }
 
 // Close closes the inner connection and wakes whoever waits.
@@ -187,6 +213,13 @@ func (c *Conn) ReadBytes() int64 { return c.in.moved.Load() }
 
 // WrittenBytes returns how many bytes Write has sent; what was swallowed does not count.
 func (c *Conn) WrittenBytes() int64 { return c.out.moved.Load() }
+
+// ReadFault reports whether a planned fault has struck Read (its End, FailCall or ShortCall), and how many bytes Read had
+// delivered by then: those that came with an error included, a ShortCall's one byte not.
+func (c *Conn) ReadFault() (at int64, struck bool) { return c.in.struck() }
+
+// WriteFault is ReadFault for Write.
+func (c *Conn) WriteFault() (at int64, struck bool) { return c.out.struck() }
 
 func (c *Conn) LocalAddr() net.Addr  { return c.inner.LocalAddr() }
 func (c *Conn) RemoteAddr() net.Addr { return c.inner.RemoteAddr() }
@@ -219,12 +252,16 @@ type half struct {
 	deadline deadline
 	moved    atomic.Int64 // written by the owner of the token
 
-	// Constant after init.
+	forced atomic.Uint32 // an End, by Break
+	fired  atomic.Int64  // moved+1 when the first fault struck; 0: none has
+
+	// Constant after init, but for End, which is the owner's of the token.
 	faults Faults
 
 	// Owned by the owner of the token.
 	random *rand.Rand
 	calls  int
+	over   chan struct{} // closed when a Stall that has begun is over
 }
 
 // init makes the direction ready. cutErr is the error of a Cut that names none.
@@ -282,20 +319,60 @@ func (h *half) nextCall() bool {
 	return h.calls == h.faults.FailCall
 }
 
+// fire notes that a fault strikes.
+func (h *half) fire() { h.fired.CompareAndSwap(0, h.moved.Load()+1) }
+
+func (h *half) struck() (at int64, struck bool) {
+	at = h.fired.Load()
+	return max(at-1, 0), at != 0
+}
+
+// short reports whether this call is to return although bytes are left.
+func (h *half) short() bool { return h.faults.Short || h.isShortCall() }
+
+func (h *half) isShortCall() bool { return h.faults.ShortCall != 0 && h.calls == h.faults.ShortCall }
+
+// stall blocks as a Stall does. It returns nil when the Stall is over.
+func (h *half) stall(done <-chan struct{}) error {
+	if h.faults.StallFor == 0 {
+		return h.wait(done, nil)
+	}
+	if h.over == nil {
+		over := make(chan struct{})
+		h.over = over
+		time.AfterFunc(h.faults.StallFor, func() { close(over) })
+	}
+	err := h.wait(done, h.over)
+	if err == nil {
+		h.faults.End = Open
+	}
+	return err
+}
+
 // zero reports whether this call is one of those that move nothing.
 func (h *half) zero() bool {
 	return h.faults.ZeroEvery > 0 && h.calls%h.faults.ZeroEvery == 0
 }
 
-// ended reports whether End has taken effect.
-func (h *half) ended() bool {
-	return h.faults.End != Open && h.moved.Load() >= h.faults.EndAt
+// end returns the End that has taken effect.
+func (h *half) end() End {
+	if forced := End(h.forced.Load()); forced != Open {
+		return forced
+	}
+	if h.moved.Load() >= h.faults.EndAt {
+		return h.faults.End
+	}
+	return Open
 }
 
 // piece returns how many of n bytes the next inner call may move: at least one unless n is 0.
 func (h *half) piece(n int) int {
 	if h.faults.MaxPiece > 0 {
 		n = min(n, h.faults.MaxPiece)
+	}
+	if h.isShortCall() {
+		h.fire()
+		return min(n, 1)
 	}
 	if h.faults.End != Open {
 		n = int(min(int64(n), h.faults.EndAt-h.moved.Load()))
@@ -312,8 +389,10 @@ func (h *half) errWithBytes(fails bool) error {
 	case !h.faults.ErrWithBytes:
 		return nil
 	case fails:
+		h.fire()
 		return h.faults.FailErr
-	case h.faults.End == Cut && h.ended():
+	case h.end() == Cut:
+		h.fire()
 		return h.faults.CutErr
 	}
 	return nil

@@ -84,6 +84,7 @@ func TestReadFaults(t *testing.T) {
 		"third call fails":           {Faults{FailCall: 3, FailErr: boom, MaxPiece: 2}, []string{"ab", "cd"}, boom},
 		"third call fails and reads": {Faults{FailCall: 3, FailErr: boom, MaxPiece: 2, ErrWithBytes: true}, []string{"ab", "cd", "ef"}, boom},
 		"nothing every second call":  {Faults{ZeroEvery: 2, MaxPiece: 4}, []string{"abcd", "efgh"}, io.EOF},
+		"second call is short":       {Faults{ShortCall: 2, MaxPiece: 4}, []string{"abcd", "e", "fgh"}, io.EOF},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, peer := pair(t, Plan{Read: tt.faults})
@@ -116,6 +117,9 @@ func TestWriteFaults(t *testing.T) {
 		"fails":                       {Faults{FailCall: 1}, nil, 0, ErrInjected},
 		"fails after a piece":         {Faults{FailCall: 1, MaxPiece: 2, ErrWithBytes: true}, []string{"ab"}, 2, ErrInjected},
 		"nothing":                     {Faults{ZeroEvery: 1}, nil, 0, nil},
+		"short":                       {Faults{Short: true, MaxPiece: 3}, []string{"abc"}, 3, nil},
+		"this call is short":          {Faults{ShortCall: 1}, []string{"a"}, 1, nil},
+		"another call is short":       {Faults{ShortCall: 2}, []string{"abcdefgh"}, 8, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, peer := pair(t, Plan{Write: tt.faults})
@@ -292,6 +296,81 @@ func TestSwallowedReadSeesTheEnd(t *testing.T) {
 	got, err := pieces(c)
 	equal(t, got, "ab")
 	wantErr(t, err, io.EOF)
+}
+
+func TestStallThatEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stall := Faults{End: Stall, EndAt: 2, StallFor: time.Minute}
+		c, peer := pair(t, Plan{Read: stall, Write: stall})
+		start := time.Now()
+		send(peer, "abcdefgh")
+		c.SetReadDeadline(start.Add(time.Second))
+		got, err := pieces(c)
+		equal(t, got, "ab")
+		wantErr(t, err, os.ErrDeadlineExceeded)
+		c.SetReadDeadline(time.Time{})
+		got, err = pieces(c)
+		equal(t, got, "cdefgh")
+		wantErr(t, err, io.EOF)
+		if took := time.Since(start); took != time.Minute {
+			t.Errorf("the stall took %v, want a minute from the call that it held up first", took)
+		}
+	})
+}
+
+func TestBreakFromNowOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, peer := pair(t, Plan{})
+		go io.WriteString(c, "ab")
+		buf := make([]byte, 8)
+		if n, err := peer.Read(buf); n != 2 || err != nil {
+			t.Fatalf("%d, %v", n, err)
+		}
+		c.Break(Cut, Swallow)
+		if n, err := io.WriteString(c, "lost"); n != 4 || err != nil {
+			t.Errorf("swallowed: %d, %v", n, err)
+		}
+		_, err := c.Read(buf)
+		wantErr(t, err, io.EOF)
+		c.Break(Open, Open)
+		go io.WriteString(c, "cd")
+		if n, err := peer.Read(buf); string(buf[:n]) != "cd" || err != nil {
+			t.Errorf("after the break: %q, %v", buf[:n], err)
+		}
+		synctest.Wait() // until Write has counted them
+		if n := c.WrittenBytes(); n != 4 {
+			t.Errorf("WrittenBytes is %d, want 4", n)
+		}
+	})
+}
+
+func TestFaultTellsWhereItStruck(t *testing.T) {
+	for name, tt := range map[string]struct {
+		faults Faults
+		at     int64
+		struck bool
+	}{
+		"none":                {Faults{}, 0, false},
+		"cut":                 {Faults{End: Cut, EndAt: 5}, 5, true},
+		"cut with the bytes":  {Faults{End: Cut, EndAt: 5, ErrWithBytes: true}, 5, true},
+		"cut beyond":          {Faults{End: Cut, EndAt: 50}, 0, false},
+		"call":                {Faults{FailCall: 2, MaxPiece: 4}, 4, true},
+		"call with the bytes": {Faults{FailCall: 2, MaxPiece: 4, ErrWithBytes: true}, 8, true},
+		"call that never is":  {Faults{FailCall: 20}, 0, false},
+		"short":               {Faults{ShortCall: 1}, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, peer := pair(t, Plan{Read: tt.faults})
+			send(peer, "abcdefgh")
+			pieces(c)
+			if at, struck := c.ReadFault(); at != tt.at || struck != tt.struck {
+				t.Errorf("ReadFault is %d, %t, want %d, %t", at, struck, tt.at, tt.struck)
+			}
+			if _, struck := c.WriteFault(); struck {
+				t.Error("the write side was struck")
+			}
+		})
+	}
 }
 
 func TestDirectionsFailApart(t *testing.T) {
