@@ -256,6 +256,7 @@ func (c *conn) claimAlone(n int) []byte {
 	}
 	c.streak.Store(streak)
 	o.head = o.stg.spare()[:n]
+	o.control = false
 	o.phase = phaseSending
 	return o.head
 }

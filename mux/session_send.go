@@ -9,6 +9,9 @@ import (
 // send writes the batch out. It returns errInterrupted when c's deadline passes, c
 // is closed, or a lent payload is recalled.
 func (o *writeSide) send(c *conn) error {
+	if o.failed != nil {
+		return o.failed
+	}
 	// Mostly the transport takes all at once. Then there is no deadline to set, and
 	// nothing to time: c was not blocked.
 	if len(o.vec) == 0 && o.s.t.CanTry() && o.armedAt.Load() == 0 {
@@ -28,6 +31,9 @@ func (o *writeSide) send(c *conn) error {
 // try writes of head what the transport takes without waiting. The transport's
 // deadline must not have passed.
 func (o *writeSide) try() error {
+	if o.failed != nil {
+		return o.failed
+	}
 	n, err := o.s.t.TryWrite(o.head)
 	o.s.count.writes.Add(1)
 	o.s.count.bytesOut.Add(uint64(n))
@@ -75,14 +81,19 @@ func (o *writeSide) sendAll(c *conn) error {
 // isMoot reports whether it does not matter that the batch can't be sent for err: our
 // half of the transport has ended, or ends now because a peer that drained too has
 // gone. What that one has sent is still to be read, and how the session ended shows
-// there. Where it does not, soon, err ends the session.
+// there. Where it does not, soon, err ends the session; at once, when more is to be sent
+// than control frames, for then not all was done.
+//
+// Nothing is sent after err: what of the batch the transport took may end inside a frame.
 func (o *writeSide) isMoot(err error) bool {
 	s := o.s
+	o.failed = err
 	if o.control && s.draining.Load() && s.halfClosed.CompareAndSwap(false, true) {
+		o.gone = true
 		s.endAfter(endLinger, &TransportError{Op: "write", Err: err})
 		s.token.nudge()
 	}
-	return s.halfClosed.Load() || s.parting.Load()
+	return s.halfClosed.Load() && (o.control || !o.gone) || s.parting.Load()
 }
 
 // timedOut reports whether err comes of the deadline that arm or an interrupt has

@@ -77,6 +77,8 @@ type writeSide struct {
 	vec     net.Buffers
 	claimed []*lent // nil where it has been recalled
 	late    bool    // the flusher was expected by an earlier flush
+	failed  error   // the transport's error, after which nothing is sent
+	gone    bool    // it came while the session drained: see isMoot
 	copies  []*pool.Buffer
 }
 
