@@ -215,7 +215,7 @@ func (c *Conn) ReadBytes() int64 { return c.in.moved.Load() }
 func (c *Conn) WrittenBytes() int64 { return c.out.moved.Load() }
 
 // ReadFault reports whether a planned fault has struck Read (its End, FailCall or ShortCall), and how many bytes Read had
-// delivered by then: those that came with an error included, a ShortCall's one byte not.
+// delivered by then, those that came with the fault included.
 func (c *Conn) ReadFault() (at int64, struck bool) { return c.in.struck() }
 
 // WriteFault is ReadFault for Write.
@@ -371,7 +371,6 @@ func (h *half) piece(n int) int {
 		n = min(n, h.faults.MaxPiece)
 	}
 	if h.isShortCall() {
-		h.fire()
 		return min(n, 1)
 	}
 	if h.faults.End != Open {
@@ -386,6 +385,9 @@ func (h *half) piece(n int) int {
 // errWithBytes returns the error that comes with bytes just moved, if one is due.
 func (h *half) errWithBytes(fails bool) error {
 	switch {
+	case h.isShortCall() && !fails:
+		h.fire()
+		return nil
 	case !h.faults.ErrWithBytes:
 		return nil
 	case fails:

@@ -357,7 +357,7 @@ func TestFaultTellsWhereItStruck(t *testing.T) {
 		"call":                {Faults{FailCall: 2, MaxPiece: 4}, 4, true},
 		"call with the bytes": {Faults{FailCall: 2, MaxPiece: 4, ErrWithBytes: true}, 8, true},
 		"call that never is":  {Faults{FailCall: 20}, 0, false},
-		"short":               {Faults{ShortCall: 1}, 0, true},
+		"short":               {Faults{ShortCall: 1}, 1, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, peer := pair(t, Plan{Read: tt.faults})
