@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/vtmux/vtmux/internal/faultconn"
 	"github.com/vtmux/vtmux/wire"
 )
 
@@ -478,5 +479,33 @@ func TestNothingFollowsTheLastGoAway(t *testing.T) {
 		tc.want("the session ends", "GOAWAY 1 9 *")
 		tc.wantGone("and nothing more is said")
 		op.want("Close", 0, nil)
+	})
+}
+
+// TestAnAnswerThatCanNotBeSentLosesNothing: a peer that drains may have gone before it has
+// our ACK. What it said before that is still to be read.
+func TestAnAnswerThatCanNotBeSentLosesNothing(t *testing.T) {
+	o := oneListener
+	o.wrap = func(near net.Conn) net.Conn {
+		ours := int64(wire.PrefaceFrameLen + wire.HeaderLen) // the preface, and FIN
+		return faultconn.New(near, faultconn.Plan{Write: faultconn.Faults{End: faultconn.Cut, EndAt: ours}})
+	}
+	oneRun(t, o, func(tc *oneTest) {
+		c := tc.acceptIDs(1)[0]
+		c.CloseWrite()
+		tc.want("the end of our half", "FIN YOURS 1")
+		tc.sendNow("GOAWAY 4294967295 0", "PING 0102030405060708")
+		tc.wantNow("the ACK can't be sent")
+		tc.wantAlive("the peer still has something to say")
+		tc.sendNow(`DATA 1 "hello"`, "FIN 1")
+		tc.peer.conn.Close()
+		b, err := io.ReadAll(c)
+		if string(b) != "hello" || err != nil {
+			t.Errorf("read %q, %v", b, err)
+		}
+		<-tc.l.Done()
+		if err := tc.l.Err(); !errors.Is(err, io.EOF) {
+			t.Errorf("Err is %v, want a clean end", err)
+		}
 	})
 }

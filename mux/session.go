@@ -55,8 +55,10 @@ type session struct {
 	draining atomic.Bool // Shutdown has begun
 	closing  atomic.Bool // Close has begun
 	drained  atomic.Bool // the session ended by Shutdown, of either end
-	// halfClosed: Shutdown has ended our half of the transport. What can still be
-	// owed is the refusal of opens that crossed with it, and goes unsaid.
+	// peerDrains: a GOAWAY of the peer's has come.
+	peerDrains atomic.Bool
+	// halfClosed: Shutdown, of either end, has ended our half of the transport. What can
+	// still be owed is answers that crossed with it, and goes unsaid.
 	halfClosed atomic.Bool
 	done       chan struct{} // closed when the session has ended
 

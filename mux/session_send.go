@@ -79,16 +79,16 @@ func (o *writeSide) sendAll(c *conn) error {
 }
 
 // isMoot reports whether it does not matter that the batch can't be sent for err: our
-// half of the transport has ended, or ends now because a peer that drained too has
-// gone. What that one has sent is still to be read, and how the session ended shows
-// there. Where it does not, soon, err ends the session; at once, when more is to be sent
-// than control frames, for then not all was done.
+// half of the transport has ended, or ends now because a peer that drains, or to which
+// we do, has gone. What that one has sent is still to be read, and how the session
+// ended shows there. Where it does not, soon, err ends the session; at once, when more
+// is to be sent than control frames, for then not all was done.
 //
 // Nothing is sent after err: what of the batch the transport took may end inside a frame.
 func (o *writeSide) isMoot(err error) bool {
 	s := o.s
 	o.failed = err
-	if o.control && s.draining.Load() && s.halfClosed.CompareAndSwap(false, true) {
+	if o.control && (s.draining.Load() || s.peerDrains.Load()) && s.halfClosed.CompareAndSwap(false, true) {
 		o.gone = true
 		s.endAfter(endLinger, &TransportError{Op: "write", Err: err})
 		s.token.nudge()
