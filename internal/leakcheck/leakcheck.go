@@ -34,12 +34,25 @@ func run(m interface{ Run() int }, w io.Writer, patience time.Duration, checks [
 	if code := m.Run(); code != 0 {
 		return code
 	}
-	if err := settle(patience, append(checks, goroutines)); err != nil {
+	if err := settle(patience, append(checks, func() error { return goroutines(nil) })); err != nil {
 		fmt.Fprintf(w, "FAIL: the tests left something behind:\n%v\n", err)
 		return 1
 	}
 	return 0
 }
+
+// Goroutines returns a check for Settle: no goroutine of this module is left that was not there when Goroutines was called.
+func Goroutines() func() error {
+	before := make(map[string]bool)
+	for stack := range bytes.SplitSeq(stacks(), []byte("\n\n")) {
+		before[goroutineID(stack)] = true
+	}
+	return func() error { return goroutines(before) }
+}
+
+// Settle waits for a while until all checks return nil at once, in the middle of a test and as Main does at the end. It
+// returns what they say if they never do.
+func Settle(checks ...func() error) error { return settle(patience, checks) }
 
 // settle waits until all checks return nil at once, and returns what they say at the end if they never do. As long as the
 // outcome may still be good it mostly yields; only then it sleeps, longer each time.
@@ -69,24 +82,33 @@ func all(checks []func() error) error {
 }
 
 // goroutines reports, as an error, the stacks of all goroutines that run a function of this module or were created by one,
-// except the caller and the main goroutine.
-func goroutines() error {
+// except the caller, the main goroutine and those named in before.
+func goroutines(before map[string]bool) error { return ours(stacks(), before) }
+
+// stacks returns a dump of all stacks, the caller's first.
+func stacks() []byte {
 	buf := make([]byte, 64<<10)
 	for {
 		n := runtime.Stack(buf, true)
 		if n < len(buf) {
-			return ours(buf[:n])
+			return buf[:n]
 		}
 		buf = make([]byte, 2*len(buf))
 	}
 }
 
+// goroutineID returns what names the goroutine: "goroutine 7".
+func goroutineID(stack []byte) string {
+	id, _, _ := bytes.Cut(stack, []byte(" ["))
+	return string(id)
+}
+
 // ours picks from a dump of all stacks, where the caller's comes first.
-func ours(dump []byte) error {
+func ours(dump []byte, before map[string]bool) error {
 	var left [][]byte
 	_, rest, _ := bytes.Cut(dump, []byte("\n\n"))
 	for stack := range bytes.SplitSeq(rest, []byte("\n\n")) {
-		if !bytes.HasPrefix(stack, []byte("goroutine 1 ")) && isOurs(stack) {
+		if id := goroutineID(stack); id != "goroutine 1" && !before[id] && isOurs(stack) {
 			left = append(left, stack)
 		}
 	}

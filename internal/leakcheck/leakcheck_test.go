@@ -65,6 +65,20 @@ func TestLeakedGoroutineFails(t *testing.T) {
 	want(t, code, 1, out.String(), "1 goroutines", modulePath+"/internal/leakcheck.blockUntil", "chan receive")
 }
 
+func TestGoroutineThatWasThereBeforeIsNoLeak(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	go blockUntil(release)
+	check := Goroutines()
+	if err := Settle(check); err != nil {
+		t.Error(err)
+	}
+	go blockUntil(release)
+	if err := settle(short, []func() error{check}); err == nil || !strings.HasPrefix(err.Error(), "1 goroutines") {
+		t.Errorf("with one more: %v", err)
+	}
+}
+
 // A goroutine that runs nothing but the standard library is ours if we created it.
 func TestLeakedForeignFunctionFails(t *testing.T) {
 	r, w := io.Pipe()
