@@ -43,6 +43,11 @@ type Faults struct {
 	// ZeroEvery makes every so-many-th call move nothing and return (0, nil); 0 is never.
 	ZeroEvery int
 
+	// GateEvery makes every so-many-th call wait for something to come from Gate, for its deadline or for Close, before it
+	// moves anything; 0 is never.
+	GateEvery int
+	Gate      <-chan struct{}
+
 	// End takes effect at byte EndAt, 0 being before the first one. A piece never reaches across it.
 	End   End
 	EndAt int64
@@ -109,6 +114,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 	case fails && !h.faults.ErrWithBytes:
 		h.fire()
 		return 0, h.faults.FailErr
+	case h.gated():
+		if err := h.wait(c.done, h.faults.Gate); err != nil {
+			return 0, err
+		}
 	}
 	if end := h.end(); end != Open {
 		if over, err := c.readEnded(end); over {
@@ -157,6 +166,10 @@ func (c *Conn) Write(p []byte) (int, error) {
 	case fails && !h.faults.ErrWithBytes:
 		h.fire()
 		return 0, h.faults.FailErr
+	case h.gated():
+		if err := h.wait(c.done, h.faults.Gate); err != nil {
+			return 0, err
+		}
 	}
 	sent := 0
 	for {
@@ -363,6 +376,11 @@ func (h *half) end() End {
 		return h.faults.End
 	}
 	return Open
+}
+
+// gated reports whether this call is one of those that wait for the gate.
+func (h *half) gated() bool {
+	return h.faults.GateEvery > 0 && h.calls%h.faults.GateEvery == 0
 }
 
 // piece returns how many of n bytes the next inner call may move: at least one unless n is 0.

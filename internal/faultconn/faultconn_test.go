@@ -491,3 +491,28 @@ func dialTCP() (a, b net.Conn, err error) {
 	}
 	return a, b, err
 }
+
+func TestGateHoldsUpACallUntilItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		c, peer := pair(t, Plan{Read: Faults{GateEvery: 2, Gate: gate}})
+		send(peer, "ab")
+		var b [1]byte
+		if n, err := c.Read(b[:]); n != 1 || err != nil {
+			t.Errorf("first Read: %d, %v", n, err)
+		}
+		c.SetReadDeadline(time.Now().Add(time.Second))
+		if n, err := c.Read(b[:]); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("second Read, gate shut: %d, %v", n, err)
+		}
+		c.SetReadDeadline(time.Time{})
+		if n, err := c.Read(b[:0]); n != 0 || err != nil {
+			t.Errorf("third Read: %d, %v", n, err)
+		}
+		began := time.Now()
+		time.AfterFunc(time.Minute, func() { gate <- struct{}{} })
+		if n, err := c.Read(b[:]); n != 1 || err != nil || b[0] != 'b' || time.Since(began) != time.Minute {
+			t.Errorf("fourth Read, gate opened after a minute: %d, %v, %q after %v", n, err, b, time.Since(began))
+		}
+	})
+}
