@@ -64,6 +64,7 @@ func (s *session) awaitPeer() {
 // decide settles which protocol is spoken. It is called once.
 func (s *session) decide(one bool) {
 	s.one = one
+	s.out.stg.init()
 	if !one {
 		s.peer.maxPayload.Store(wire.VTMaxPayload)
 	}
@@ -80,6 +81,7 @@ func (s *session) offerPreface() {
 		return
 	}
 	t.prefaced = true
+	s.out.stg.init()
 	b, i, ok := s.out.stg.reserve(wire.PrefaceFrameLen)
 	if !ok {
 		panic("BUG: no room for the preface")

@@ -106,7 +106,7 @@ func newSession(transport net.Conn, cfg *Config, accepting bool) (*session, erro
 	s.token = readToken{t: s.t, now: s.now, at: s.instant, counts: &s.in.count, permanent: !s.t.Deadlines()}
 	s.table.init()
 	s.expect.init()
-	s.out.init(s)
+	s.out.s = s
 	s.peer.init()
 	s.in.timed = c.KeepAliveInterval > 0 && c.Protocol != ProtocolVT
 	s.begin()

@@ -11,6 +11,9 @@ const (
 	// readSlabSize is how much one transport read takes at most, without the
 	// leader's own slice. It is also the one buffer that an idle session holds.
 	readSlabSize = 64 << 10
+	// firstSlabSize is how much the first one takes: until something has come, a
+	// peer may be one that only connects.
+	firstSlabSize = pool.MinSlab
 	// minReadSpace is the least room in a slab that is worth a read.
 	minReadSpace = 16 << 10
 	// directFrom is the least rest of a payload that is read from the transport
@@ -205,7 +208,11 @@ func (s *session) filled(n int, err error) error {
 func (r *readSide) space(limit int) []byte {
 	switch {
 	case r.slab == nil:
+		r.slab = pool.GetSlab(firstSlabSize)
+	case r.count.bytesIn > 0 && len(r.slab.Bytes()) < readSlabSize:
+		r.slab.Release()
 		r.slab = pool.GetSlab(readSlabSize)
+		r.r, r.w = 0, 0
 	case r.slab.Unique():
 		r.r, r.w = 0, 0
 	case len(r.slab.Bytes())-r.w < min(minReadSpace, limit):

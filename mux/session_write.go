@@ -82,11 +82,6 @@ type writeSide struct {
 	copies  []*pool.Buffer
 }
 
-func (o *writeSide) init(s *session) {
-	o.s = s
-	o.stg.init()
-}
-
 // claim takes the flusher's role if nobody has it, and else makes sure that who
 // has it collects once more.
 func (o *writeSide) claim() bool {

@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"sync"
 	"sync/atomic"
 )
 
@@ -22,8 +23,11 @@ import (
 // from then on.
 //
 // The two buffers belong to the session until it ends. They never go to a pool: a
-// reservation that comes late must not land in another session's bytes.
+// reservation that comes late must not land in another session's bytes. They come when
+// the protocol is decided, before which there is nothing to send but a preface: a peer
+// that only connects must not cost them.
 type staging struct {
+	once sync.Once // init
 	word atomic.Uint64
 	_    [56]byte // writers fight for word; let them not take done's line along
 	done [2]atomic.Int64
@@ -40,10 +44,13 @@ const (
 	sealed     = 1 << 40 // more than done ever holds in frames
 )
 
+// init makes the buffers, once. It comes before the first reservation.
 func (g *staging) init() {
-	for i := range g.buf {
-		g.buf[i] = make([]byte, stagingSize+tailSize)
-	}
+	g.once.Do(func() {
+		for i := range g.buf {
+			g.buf[i] = make([]byte, stagingSize+tailSize)
+		}
+	})
 }
 
 // reserve gives the caller n bytes of the open buffer to fill, and the buffer's
