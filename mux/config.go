@@ -51,7 +51,9 @@ type Config struct {
 	//
 	// With the vt-muxer protocol it counts both ways together, those included that
 	// are closed here and not yet by the peer. A peer that goes beyond it ends the
-	// session, since there is no way to refuse without keeping state.
+	// session, since there is no way to refuse without keeping state. What the peer
+	// opens is refused while the application has as many of the peer's connections
+	// that it has not closed, though both ends may have ended them.
 	MaxConns int
 
 	// AcceptBacklog bounds the connections that the peer has opened and nobody has

@@ -108,8 +108,10 @@ func (c *conn) closeWith(readErr, writeErr error, end uint32, code Code) bool {
 	default:
 		c.rouseWriters()
 	}
-	if c.id != 0 {
+	if !c.opener {
 		s.table.freeSlot(c)
+	}
+	if c.id != 0 {
 		if end == owesRefusal {
 			s.in.calm.refused(s.cfg.InitialWindow)
 		}

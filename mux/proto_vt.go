@@ -21,6 +21,7 @@ func (s *session) onVTHeader(h *wire.VTHeader) error {
 	t.mu.Lock()
 	c := t.byAddr[h.Addr]
 	var was halves
+	var held bool // as many as may are the application's still, though they have ended
 	if c != nil {
 		was = halves(c.halves.Load())
 	}
@@ -31,6 +32,10 @@ func (s *session) onVTHeader(h *wire.VTHeader) error {
 			c = s.newState(h.Addr, false)
 			c.halves.Store(uint32(is))
 			t.byAddr[c.addr] = c
+			if c.slot = t.slots < s.cfg.MaxConns; c.slot {
+				t.slots++
+			}
+			held = !c.slot
 		}
 		t.mu.Unlock()
 		if full {
@@ -41,7 +46,10 @@ func (s *session) onVTHeader(h *wire.VTHeader) error {
 				Err:    ErrTooManyConns,
 			}
 		}
-		if c != nil {
+		switch {
+		case held:
+			s.refuseNew(c)
+		case c != nil:
 			s.offer(c)
 		}
 		return nil

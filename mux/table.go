@@ -15,6 +15,7 @@ type table struct {
 	byAddr map[addr.SocketAddr]*conn
 	byID   map[connKey]*conn
 	closed bool
+	slots  int // connections of the peer's that count against MaxConns: see conn.slot
 	// emptied is closed when the table is empty and a Shutdown waits for that.
 	emptied chan struct{}
 
@@ -26,7 +27,6 @@ type table struct {
 	seen     wire.ID       // the highest of the peer's
 	opened   int           // connections in byID that we opened
 	ended    atomic.Uint64 // connections of either space that have been forgotten
-	slots    int           // of the peer's, that count against MaxConns: see conn.slot
 
 	goAways  int     // GOAWAYs received
 	peerLast wire.ID // the last ID of the latest of them
@@ -89,6 +89,7 @@ func (t *table) setLocked(c *conn, h halves) {
 	if h != 0 || was == 0 {
 		return
 	}
+	t.freeSlotLocked(c)
 	switch {
 	case c.id != 0:
 		if t.byID[c.key()] != c {
@@ -99,7 +100,6 @@ func (t *table) setLocked(c *conn, h halves) {
 		if c.opener {
 			t.opened--
 		}
-		t.freeSlotLocked(c)
 	case t.byAddr[c.addr] != c:
 		return // after crossed opens the address may be another's already
 	default:

@@ -837,6 +837,46 @@ func TestTooManyConnsByThePeerEndsTheSession(t *testing.T) {
 	}
 }
 
+// TestAConnectionTakesAPlaceUntilTheApplicationHasClosedIt: else a peer that opens an address,
+// ends it, and crosses the end that is still owed, could set any number of handlers to work
+// (hostile peers, A1 and R3).
+func TestAConnectionTakesAPlaceUntilTheApplicationHasClosedIt(t *testing.T) {
+	vtRun(t, true, &Config{MaxConns: 2}, func(tc *vtTest) {
+		var held []*Conn
+		for _, a := range []addr.SocketAddr{vtA, vtB} {
+			tc.send(vtOpen(a))
+			held = append(held, tc.accept(a))
+			tc.send(vtEnd(a), vtEnd(a))
+			tc.wantHalves("a crossing frees the address", a, 0)
+		}
+		tc.send(vtOpen(vtC), vtData(vtC, "in vain"))
+		tc.want("an open is refused while the application has two", vtEnd(vtC))
+		tc.send(vtEnd(vtC), vtOpen(vtC))
+		tc.want("and again", vtEnd(vtC))
+		tc.send(vtEnd(vtC))
+		tc.wantNoAccept("no handler sees it")
+		held[0].Close()
+		tc.send(vtOpen(vtC))
+		c := tc.accept(vtC)
+		tc.wantIdle("it has let go of one, so there is a place")
+		tc.send(vtOpen(vtA))
+		tc.want("and no more than one", vtEnd(vtA))
+		tc.send(vtEnd(vtA))
+		held[1].Close()
+		c.Close()
+		tc.want("its end", vtEnd(vtC))
+		tc.send(vtEnd(vtC))
+		for _, a := range []addr.SocketAddr{vtA, vtB} {
+			tc.send(vtOpen(a))
+			tc.accept(a)
+		}
+		tc.wantIdle("both places are free")
+		if st := tc.p.Stats(); st.Refused != 3 || st.Accepted != 5 {
+			tc.t.Errorf("%d refused and %d accepted, want 3 and 5", st.Refused, st.Accepted)
+		}
+	})
+}
+
 var testOtherAddr = addr.MustParseSocketAddr("203.0.113.9:9")
 
 // vtStallCfg has the smallest window.
