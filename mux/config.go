@@ -92,6 +92,14 @@ type Config struct {
 	// Default: 5 min. Below zero: no bound.
 	SilenceTimeout time.Duration
 
+	// WriteTimeout is how long the transport may take no byte while something waits to
+	// be sent; then the session ends (ErrWriteTimeout), whatever the peer sends. Who
+	// takes bytes at all, however slowly, is not cut off. Default: 30 s with protocol 1,
+	// where a peer must go on reading whatever its applications do; 5 min with the
+	// vt-muxer protocol, where to stop reading is the only way to say that one of them
+	// does not read. Below zero: no bound.
+	WriteTimeout time.Duration
+
 	// HandshakeTimeout bounds the transport's own handshake (TLS), which runs
 	// before the first byte of the session. Default: 10 s. Below zero: no bound.
 	HandshakeTimeout time.Duration
@@ -106,6 +114,8 @@ const (
 	defaultPrefaceTimeout    = 10 * time.Second
 	defaultSilenceTimeout    = 5 * time.Minute
 	defaultHandshakeTimeout  = 10 * time.Second
+	defaultWriteTimeout      = 30 * time.Second
+	defaultWriteTimeoutVT    = 5 * time.Minute
 
 	// minMaxWindow is what a vt-muxer end holds for a connection at least: two
 	// payloads of the largest size.
@@ -113,7 +123,7 @@ const (
 )
 
 // withDefaults returns cfg with every default filled in, or what is wrong with it.
-// AcceptBacklog stays 0 where its default depends on the protocol.
+// AcceptBacklog and WriteTimeout stay 0 where their defaults depend on the protocol.
 func (cfg *Config) withDefaults() (Config, error) {
 	var c Config
 	if cfg != nil {
@@ -170,6 +180,17 @@ func (cfg *Config) backlog(one bool) int {
 		return min(defaultBacklog, cfg.MaxConns)
 	}
 	return cfg.MaxConns
+}
+
+// writeTimeout returns how long the transport may take nothing; 0: for ever.
+func (cfg *Config) writeTimeout(one bool) time.Duration {
+	switch {
+	case cfg.WriteTimeout != 0:
+		return max(cfg.WriteTimeout, 0)
+	case one:
+		return defaultWriteTimeout
+	}
+	return defaultWriteTimeoutVT
 }
 
 // settings returns what the preface tells the peer.

@@ -60,6 +60,7 @@ func TestDefaults(t *testing.T) {
 		{"a window that never grows", &Config{InitialWindow: 1 << 20, MaxWindow: 1 << 20}, with(func(c *Config) { c.InitialWindow, c.MaxWindow = 1<<20, 1<<20 })},
 		{"no bounds in time", &Config{KeepAliveInterval: -1, PrefaceTimeout: -1, SilenceTimeout: -1},
 			with(func(c *Config) { c.KeepAliveInterval, c.PrefaceTimeout, c.SilenceTimeout = -1, -1, -1 })},
+		{"a write timeout of its own", &Config{WriteTimeout: 1}, with(func(c *Config) { c.WriteTimeout = 1 })},
 		{"a short handshake", &Config{HandshakeTimeout: 1}, with(func(c *Config) { c.HandshakeTimeout = 1 })},
 		{"a handshake without bound", &Config{HandshakeTimeout: -1}, with(func(c *Config) { c.HandshakeTimeout = -1 })},
 	} {
@@ -89,6 +90,21 @@ func TestDefaultOfTheBacklog(t *testing.T) {
 		}
 		if vt, one := cfg.backlog(false), cfg.backlog(true); vt != tt.vt || one != tt.one {
 			t.Errorf("%+v: a backlog of %d and %d, want %d and %d", tt.cfg, vt, one, tt.vt, tt.one)
+		}
+	}
+}
+
+// TestDefaultOfTheWriteTimeout: a vt-muxer peer may have a good reason to take nothing.
+func TestDefaultOfTheWriteTimeout(t *testing.T) {
+	for _, tt := range []struct{ set, vt, one time.Duration }{
+		{0, 5 * time.Minute, 30 * time.Second}, {time.Second, time.Second, time.Second}, {-1, 0, 0},
+	} {
+		cfg, err := (&Config{WriteTimeout: tt.set}).withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if vt, one := cfg.writeTimeout(false), cfg.writeTimeout(true); vt != tt.vt || one != tt.one {
+			t.Errorf("%v: %v and %v, want %v and %v", tt.set, vt, one, tt.vt, tt.one)
 		}
 	}
 }

@@ -36,6 +36,10 @@ var (
 	// ErrSilent: the transport was silent both ways for too long.
 	ErrSilent = errors.New("mux: the peer is silent: nothing came within Config.KeepAliveInterval and KeepAliveTimeout")
 
+	// ErrWriteTimeout: the transport took nothing for too long while something waited
+	// to be sent: the peer does not read.
+	ErrWriteTimeout = errors.New("mux: the peer does not read: the transport took no byte within Config.WriteTimeout")
+
 	// ErrProtocol: the peer broke the protocol. See ProtocolError.
 	ErrProtocol = errors.New("mux: protocol violation by the peer")
 )

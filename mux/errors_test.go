@@ -19,7 +19,7 @@ import (
 
 // sentinels are all that an error of the package may claim to be.
 var sentinels = []error{
-	ErrAddrInUse, ErrRefused, ErrDraining, ErrTooManyConns, ErrExhausted, ErrNoPreface, ErrSilent, ErrProtocol,
+	ErrAddrInUse, ErrRefused, ErrDraining, ErrTooManyConns, ErrExhausted, ErrNoPreface, ErrSilent, ErrWriteTimeout, ErrProtocol,
 	net.ErrClosed, os.ErrDeadlineExceeded, io.EOF, io.ErrUnexpectedEOF, errors.ErrUnsupported,
 	syscall.EPIPE, syscall.ECONNRESET, syscall.ECONNREFUSED,
 }
@@ -39,6 +39,8 @@ func TestErrorsAreWhatTheySay(t *testing.T) {
 		{ErrExhausted, []error{ErrExhausted}, []string{"IDs are used up", "another session"}},
 		{ErrNoPreface, []error{ErrNoPreface}, []string{"no preface", "ProtocolVT"}},
 		{ErrSilent, []error{ErrSilent}, []string{"silent", "KeepAlive"}},
+		{ErrWriteTimeout, []error{ErrWriteTimeout}, []string{"does not read", "WriteTimeout"}},
+		{&TransportError{Op: "write", Err: ErrWriteTimeout}, []error{ErrWriteTimeout}, []string{"transport write", "WriteTimeout"}},
 		{ErrProtocol, []error{ErrProtocol}, []string{"protocol violation by the peer"}},
 		{errNoMetadata, []error{errors.ErrUnsupported}, []string{"vt-muxer protocol", "metadata"}},
 		{errNoPing, []error{errors.ErrUnsupported}, []string{"no ping", "not TCP"}},

@@ -49,7 +49,7 @@ func newBareOn(t *testing.T, near, far net.Conn, accepting, lending bool) *bare 
 func newBareOf(t *testing.T, pr Protocol, lending bool) *bare {
 	t.Helper()
 	near, far := net.Pipe()
-	b := startBare(t, near, far, &Config{Protocol: pr, KeepAliveInterval: -1}, false, lending)
+	b := startBare(t, near, far, &Config{Protocol: pr, KeepAliveInterval: -1, WriteTimeout: -1}, false, lending)
 	if pr == Protocol1 {
 		b.one = &bareOne{ids: make(map[int]wire.ID)}
 		b.one.start(b)

@@ -12,9 +12,10 @@ import (
 	"time"
 )
 
-// oneAlive is a session that keeps alive: after 15 s, for 30 s.
+// oneAlive is a session that keeps alive: after 15 s, for 30 s. WriteTimeout has tests of
+// its own.
 func oneAlive(listen bool) oneSetup {
-	return oneSetup{listen: listen, cfg: Config{KeepAliveInterval: 15 * time.Second, KeepAliveTimeout: 30 * time.Second}}
+	return oneSetup{listen: listen, cfg: Config{KeepAliveInterval: 15 * time.Second, KeepAliveTimeout: 30 * time.Second, WriteTimeout: -1}}
 }
 
 // aliveRun runs f with the PINGs in the test's hands, for both kinds of session.

@@ -377,7 +377,9 @@ func TestRefusalsThatCantBeSent(t *testing.T) {
 // TestPeerThatReadsNothing: a session whose peer takes nothing goes on reading, whatever
 // it owes, and holds little.
 func TestOnePeerThatReadsNothing(t *testing.T) {
-	oneRun(t, oneSetup{listen: true, cfg: fixed}, func(tc *oneTest) {
+	cfg := fixed
+	cfg.WriteTimeout = -1
+	oneRun(t, oneSetup{listen: true, cfg: cfg}, func(tc *oneTest) {
 		cs := tc.acceptIDs(2)
 		tc.full()
 		tc.deaf(true)

@@ -51,6 +51,7 @@ type session struct {
 	expect expectation
 	pings  pinger
 	watch  watch
+	writes writeWatch
 
 	draining atomic.Bool // Shutdown has begun
 	closing  atomic.Bool // Close has begun
@@ -218,6 +219,7 @@ func (s *session) end(cause error) {
 
 	s.token.close()
 	s.watch.stop()
+	s.writes.stop()
 	s.abortAll(s.connCause())
 	s.accept.close(s, cause == net.ErrClosed)
 	s.pings.close(s)

@@ -46,6 +46,9 @@ func (o *writeSide) try() error {
 
 // sendAll is send for who may have to wait.
 func (o *writeSide) sendAll(c *conn) error {
+	if !o.s.writes.on.Load() {
+		o.s.writes.begin(o.s)
+	}
 	for empties := 0; len(o.head) > 0 || len(o.vec) > 0; {
 		if err := o.arm(c); err != nil {
 			return err
@@ -71,7 +74,10 @@ func (o *writeSide) sendAll(c *conn) error {
 			continue // arm tells whose timeout it was
 		}
 		if o.timedOut(err) {
-			return errInterrupted
+			err = errInterrupted
+			if o.s.writes.condemned(o.s) {
+				err = ErrWriteTimeout
+			}
 		}
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 type Transport struct {
 	conn net.Conn
 	raw  syscall.RawConn // nil where the socket is out of reach
+	tcp  syscall.RawConn // the TCP connection's, TLS's below it included; or nil
 
 	vectored  bool
 	resumable bool
@@ -50,11 +51,17 @@ func New(conn net.Conn) *Transport {
 	case *net.TCPConn:
 		t.vectored = true
 		t.raw, _ = c.SyscallConn()
+		t.tcp = t.raw
 	case *net.UnixConn:
 		t.vectored = true
 		t.raw, _ = c.SyscallConn()
-	case *tls.Conn, handshaker:
+	case *tls.Conn:
 		// A TLS write that timed out has left half a record behind.
+		t.resumable = false
+		if below, ok := c.NetConn().(*net.TCPConn); ok {
+			t.tcp, _ = below.SyscallConn()
+		}
+	case handshaker:
 		t.resumable = false
 	}
 	// A zero time takes a deadline away, so it disturbs nobody.
@@ -142,6 +149,15 @@ func (t *Transport) Acked() (uint64, bool) {
 		return 0, false
 	}
 	return acked(t.raw)
+}
+
+// Moved returns a number that grows when the peer's kernel acknowledges bytes, over TLS
+// too, where that can be told.
+func (t *Transport) Moved() (uint64, bool) {
+	if t.tcp == nil {
+		return 0, false
+	}
+	return acked(t.tcp)
 }
 
 // Close closes the transport and ends blocked calls.
