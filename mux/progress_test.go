@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -109,9 +110,14 @@ func TestWhoTakesBytesIsNotCutOff(t *testing.T) {
 		tc.pass(time.Hour)
 		tc.wantAlive("a byte each 29 s")
 		w.wantBlocked("the rest")
+		c.SetWriteDeadline(time.Now().Add(time.Second))
+		tc.pass(time.Second)
+		tc.wantAlive("an interrupt that comes when nothing was just taken is no end")
+		c.SetWriteDeadline(time.Time{})
+		<-w.done
+		wantErrAs(tc.t, "Write", w.err, is(os.ErrDeadlineExceeded))
 		tc.pace(0, 0)
 		tc.pass(time.Minute)
-		w.want("the peer has caught up", 65536, nil)
 		tc.pass(time.Hour)
 		tc.wantAlive("nothing waits")
 		if tc.p.s.writes.on.Load() {
