@@ -20,6 +20,7 @@ type Transport struct {
 	conn net.Conn
 	raw  syscall.RawConn // nil where the socket is out of reach
 	tcp  syscall.RawConn // the TCP connection's, TLS's below it included; or nil
+	soft Socket          // nil but in tests
 
 	vectored  bool
 	resumable bool
@@ -55,6 +56,8 @@ func New(conn net.Conn) *Transport {
 	case *net.UnixConn:
 		t.vectored = true
 		t.raw, _ = c.SyscallConn()
+	case Socket:
+		t.vectored, t.soft = true, c
 	case *tls.Conn:
 		// A TLS write that timed out has left half a record behind.
 		t.resumable = false
@@ -103,7 +106,10 @@ func (t *Transport) Read(p []byte) (int, error) { return t.conn.Read(p) }
 // ReadVec reads once, into a and, when a is full, on into b. It may leave b
 // alone where the transport reads no vectors. It returns the bytes read in all.
 func (t *Transport) ReadVec(a, b []byte) (int, error) {
-	if t.raw == nil || !canReadVec {
+	switch {
+	case t.soft != nil:
+		return t.soft.ReadVec(a, b)
+	case t.raw == nil || !canReadVec:
 		return t.conn.Read(a)
 	}
 	return t.rd.read(t.raw, a, b)
@@ -116,11 +122,16 @@ func (t *Transport) Write(p []byte) (int, error) { return t.conn.Write(p) }
 func (t *Transport) WriteVec(v *net.Buffers) (int64, error) { return v.WriteTo(t.conn) }
 
 // CanTry reports whether the transport's readiness can be seen.
-func (t *Transport) CanTry() bool { return t.raw != nil && canTryWrite }
+func (t *Transport) CanTry() bool { return t.raw != nil && canTryWrite || t.soft != nil }
 
 // TryWrite writes what the transport takes without waiting, and returns fewer than
 // len(p) bytes and no error where that is not all. CanTry must hold.
-func (t *Transport) TryWrite(p []byte) (int, error) { return t.wr.try(t.raw, p) }
+func (t *Transport) TryWrite(p []byte) (int, error) {
+	if t.soft != nil {
+		return t.soft.TryWrite(p)
+	}
+	return t.wr.try(t.raw, p)
+}
 
 // SetReadDeadline and SetWriteDeadline pass on; a session has one owner for each.
 func (t *Transport) SetReadDeadline(at time.Time) error { return t.conn.SetReadDeadline(at) }
