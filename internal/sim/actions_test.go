@@ -145,7 +145,7 @@ func (st *story) over() bool {
 }
 
 func (w *world) open(r *rand.Rand) {
-	if w.opened >= w.stories_max() {
+	if w.opened >= w.most {
 		w.deliver(r)
 		return
 	}
@@ -177,8 +177,6 @@ func (w *world) open(r *rand.Rand) {
 		}
 	})
 }
-
-func (w *world) stories_max() int { return w.setup.stories }
 
 // openTwice opens an address that is in use, which the vt-muxer protocol can't.
 func (w *world) openTwice(r *rand.Rand) {
@@ -291,6 +289,7 @@ func (w *world) take(f *face) {
 // atOnce makes a call that must not wait for anything.
 func (w *world) atOnce(f *face, what string, call func() error) error {
 	o := &op{e: f.e, f: f, what: what, check: func() {}}
+	w.rest(0)
 	w.begun++
 	o.n = w.begun
 	w.tracef("%c  #%d %s", 'A'+f.e.i, o.n, what)
@@ -316,26 +315,39 @@ func (f *face) String() string { return fmt.Sprintf("connection %d", f.st.n) }
 // amount draws how many bytes f is to write next.
 func (w *world) amount(r *rand.Rand, f *face) int {
 	n := r.IntN(1 + min(w.bulk, pick(r, 1, 100, 9_000, 70_000, 300_000)))
-	return min(n, maxStory-int(f.written))
+	return min(n, maxStory-int(f.next))
 }
 
+// writer picks a face that can write: mostly one that does not yet, for Writes of one
+// connection take turns.
 func (w *world) writer(r *rand.Rand) *face {
-	return w.aFace(r, func(f *face) bool { return f.writing == nil && (!f.wclosed || r.IntN(8) == 0) })
+	return w.aFace(r, func(f *face) bool {
+		return (len(f.writing) == 0 || len(f.writing) == 1 && r.IntN(8) == 0) && (!f.wclosed || r.IntN(8) == 0)
+	})
 }
 
 // writes makes a call that writes n bytes.
 func (w *world) writes(f *face, what string, n int, call func(p []byte) (int64, error), scribble bool) {
-	p := f.st.says(f.e.i, f.written, n)
+	if len(f.writing) == 0 {
+		f.next = f.written
+	}
+	p := f.st.says(f.e.i, f.next, n)
 	if scribble {
 		p = slices.Clone(p)
 	}
-	o := &op{e: f.e, f: f, what: fmt.Sprintf("%s %d bytes on %v at %d", what, n, f, f.written)}
-	f.writing, f.offered = o, max(f.offered, f.written+uint64(n))
+	o := &op{e: f.e, f: f, what: fmt.Sprintf("%s %d bytes on %v at %d", what, n, f, f.next)}
+	f.next += uint64(n)
+	f.writing, f.offered = append(f.writing, o), max(f.offered, f.next)
+	at := f.next
 	o.check = func() {
-		f.writing = nil
+		first := f.writing[0] == o
+		f.writing = slices.DeleteFunc(f.writing, func(x *op) bool { return x == o })
 		f.written += uint64(o.count)
+		if !first && o.count > 0 || o.count > 0 && f.written+uint64(n)-uint64(o.count) != at {
+			w.fail("#%d %s did not wait for its turn, or for the whole of the one before", o.n, o.what)
+		}
 		f.unsure = f.unsure || o.err != nil && w.sessionGone(f.e)
-		if !f.unsure {
+		if !f.unsure && len(f.writing) == 0 {
 			f.offered = f.written
 		}
 		if o.count > int64(n) || o.err == nil && o.count != int64(n) {
@@ -490,8 +502,6 @@ func (s *sink) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func anyFace(*face) bool { return true }
-
 func (w *world) closeWrite(r *rand.Rand) {
 	f := w.aFace(r, func(f *face) bool { return !f.wclosed || r.IntN(8) == 0 })
 	if f != nil {
@@ -560,14 +570,16 @@ func (w *world) deadline(r *rand.Rand) {
 		by = max(w.now()+in, 1)
 	}
 	what := r.IntN(3)
-	if what != 0 {
-		f.readBy = by
-	}
-	if what != 1 {
-		f.writeBy = by
-	}
 	set := [...]func(time.Time) error{f.c.SetWriteDeadline, f.c.SetReadDeadline, f.c.SetDeadline}[what]
-	if err := w.atOnce(f, fmt.Sprintf("Set%sDeadline of %v in %v", [...]string{"Write", "Read", ""}[what], f, in), func() error { return set(at) }); err != nil && !isClosed(err) {
+	if err := w.atOnce(f, fmt.Sprintf("Set%sDeadline of %v in %v", [...]string{"Write", "Read", ""}[what], f, in), func() error {
+		if what != 0 {
+			f.readBy = by
+		}
+		if what != 1 {
+			f.writeBy = by
+		}
+		return set(at)
+	}); err != nil && !isClosed(err) {
 		w.fail("SetDeadline of %v: %v", f, err)
 	}
 }
@@ -595,10 +607,7 @@ func (w *world) shuts(r *rand.Rand, e *end) *op {
 		o.by += 600 * time.Millisecond // it does what Close does then
 	}
 	e.shut = true
-	o.check = func() {
-		e.shutOver = true
-		w.checkShutdown(o)
-	}
+	o.check = func() { w.checkShutdown(o) }
 	o.stays = func() string { return w.whyShutdownStays(e) }
 	return w.call(o, func() { o.err = e.pipe.Shutdown(ctx) })
 }

@@ -36,21 +36,9 @@ func (w *world) sessionErr(e *end, err error) bool {
 	case errors.As(err, &away):
 		return told && away.Code == mux.Code(code)
 	case errors.As(err, &protocol):
-		late := cfg.PrefaceTimeout
-		if late == 0 {
-			late = 10 * time.Second
-		}
-		return errors.Is(err, mux.ErrNoPreface) && protocol.Code == mux.CodeTimeout && w.now() >= late
+		return errors.Is(err, mux.ErrNoPreface) && protocol.Code == mux.CodeTimeout && w.now() >= cfg.PrefaceTimeout
 	case errors.Is(err, mux.ErrSilent):
-		interval := max(cfg.KeepAliveInterval, 0)
-		if interval == 0 {
-			interval = 15 * time.Second
-		}
-		timeout := cfg.KeepAliveTimeout
-		if timeout == 0 {
-			timeout = 30 * time.Second
-		}
-		return cfg.KeepAliveInterval >= 0 && max(w.silence[e.i], w.now()-w.lastIn[e.i]) >= interval+timeout
+		return cfg.KeepAliveInterval >= 0 && max(w.silence[e.i], w.now()-w.lastIn[e.i]) >= cfg.KeepAliveInterval+cfg.KeepAliveTimeout
 	case errors.As(err, &transport):
 		return w.fault != "" || !w.alive(peer) || peer.closed || peer.shut
 	}
@@ -194,7 +182,7 @@ func (w *world) writeErr(f *face, err error) bool {
 	switch {
 	case errors.As(err, &stopped):
 		return h != nil && h.Stopped && stopped.Code == mux.Code(h.StopCode)
-	case errors.Is(err, syscall.EPIPE) && err == syscall.EPIPE:
+	case err == syscall.EPIPE:
 		return f.wclosed
 	case errors.As(err, &reset):
 		return !reset.Remote && f.reset && reset.Code == f.code
@@ -353,7 +341,14 @@ func (w *world) settled(f *face) {
 		}
 		return
 	}
-	if f.st.circuit.RefusalHeard || h.Cut || f.writing != nil || w.sessionGone(f.e) {
+	if f.st.circuit.RefusalHeard || w.sessionGone(f.e) {
+		return
+	}
+	in := w.halfOf(f, 1-f.e.i)
+	if window := w.model.Announced(f.e.i); !w.vt && !in.Stop && !in.EndHeard && in.Granted < f.readN+window-window/4 {
+		w.fail("%d bytes of %v were read, and %d granted: a WINDOW is due", f.readN, f, in.Granted)
+	}
+	if h.Cut || len(f.writing) > 0 {
 		return
 	}
 	if h.Sent != f.written {
@@ -404,8 +399,11 @@ func (w *world) expire() {
 			if f != nil && f.c != nil && !f.closed {
 				in += 1001
 				at := time.Now().Add(in)
-				f.readBy, f.writeBy = w.now()+in, w.now()+in
-				w.atOnce(f, fmt.Sprintf("SetDeadline of %v", f), func() error { return f.c.SetDeadline(at) })
+				by := w.now() + in
+				w.atOnce(f, fmt.Sprintf("SetDeadline of %v", f), func() error {
+					f.readBy, f.writeBy = by, by
+					return f.c.SetDeadline(at)
+				})
 			}
 		}
 	}
@@ -468,11 +466,11 @@ func (w *world) parts(r *rand.Rand, f *face, round int) bool {
 		f.readBy, f.writeBy = 0, 0
 		w.atOnce(f, fmt.Sprintf("SetDeadline of %v away", f), func() error { return f.c.SetDeadline(time.Time{}) })
 		return true
-	case !f.wclosed && f.writing == nil:
+	case !f.wclosed && len(f.writing) == 0:
 		w.endWrite(f)
 		return true
 	case f.rclosed, f.eof, round > 300, f.lastErr != nil:
-		if f.writing == nil || round > 350 {
+		if len(f.writing) == 0 || round > 350 {
 			w.closes(f)
 			return false
 		}

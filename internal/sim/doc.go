@@ -8,8 +8,9 @@
 //	go test ./internal/sim                                 some seeds
 //	go test ./internal/sim -run Seeds -sim.seeds 10000     so many, on all cores
 //	go test ./internal/sim -run Seeds -sim.seeds 10000 -sim.from 50000
-//	go test ./internal/sim -run Seeds -sim.seed 4711 -v    one, with what both ends did and said
+//	go test ./internal/sim -run Seeds -v -sim.seed 4711    one, with what both ends did and said
+//	go test ./internal/sim -run SameSeed -sim.seeds 1000   so many, each twice
 //
-// A seed that fails prints the command that shows it again, with as many of its steps
-// skipped as it takes to see the failure alone.
+// A seed that fails prints the command that shows it again, with all steps skipped that the
+// failure does not need.
 package sim

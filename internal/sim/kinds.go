@@ -18,7 +18,6 @@ const (
 	NoDeadlines             // only Close ends a wait
 	Layered                 // like TLS: a handshake first, and no write after one that timed out
 	Sock                    // like the kernel's: vectors, writes that do not wait, halves
-	kinds
 )
 
 func (k Kind) String() string {

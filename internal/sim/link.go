@@ -22,9 +22,10 @@ type Link struct {
 	Said  func(from int, p []byte)
 	Heard func(by int, n int)
 
-	mu   sync.Mutex // held for a few instructions, never over a wait
-	ways [2]way     // by who writes
-	ends [2]End
+	mu    sync.Mutex // held for a few instructions, never over a wait
+	ways  [2]way     // by who writes
+	ends  [2]End
+	syncs int // calls of Sync
 }
 
 // A way is one direction.
@@ -96,6 +97,14 @@ func (k *Link) Stuck(i int) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.ways[i].writing
+}
+
+// Sync makes what the caller has done happen before whatever comes next on the link, as the
+// race detector sees it.
+func (k *Link) Sync() {
+	k.mu.Lock()
+	k.syncs++
+	k.mu.Unlock()
 }
 
 // Over reports whether end i has ended its direction.

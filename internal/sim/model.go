@@ -127,9 +127,6 @@ func NewModel(vt bool) *Model {
 // Ended returns the code of end i's last GOAWAY, if that has one.
 func (m *Model) Ended(i int) (code uint32, ended bool) { return m.ends[i].OverCode, m.ends[i].Over }
 
-// MidFrame reports whether end i has said a part of a frame.
-func (m *Model) MidFrame(i int) bool { return len(m.ends[i].head) > 0 || m.ends[i].skip > 0 }
-
 func (m *Model) breach(from int, format string, args ...any) {
 	if len(m.Breaches) < 20 {
 		m.Breaches = append(m.Breaches, fmt.Sprintf("end %c must not say this: ", 'A'+from)+fmt.Sprintf(format, args...))
@@ -166,7 +163,7 @@ func (m *Model) Say(from int, p []byte) {
 // but the payload of DATA.
 func (m *Model) headLen(s *speaker) int {
 	switch b := s.head; {
-	case m.VT || !s.prefaced && len(b) < 20:
+	case m.VT || !s.prefaced && (len(b) < 20 || [18]byte(b) != [18]byte{}):
 		return 20
 	case !s.prefaced:
 		return 20 + int(binary.BigEndian.Uint16(b[18:]))
@@ -248,6 +245,9 @@ func (m *Model) Settle(i int) {
 
 // Window returns the least limit of end i's connections, as far as it can know.
 func (m *Model) Window(i int) uint64 { return m.ends[i].knowsWindow }
+
+// Announced returns the initial window that end i has announced.
+func (m *Model) Announced(i int) uint64 { return m.ends[i].window }
 
 // Views returns how many addresses end i has in use, with the vt-muxer protocol.
 func (m *Model) Views(i int) (n int) {

@@ -19,12 +19,12 @@ const (
 func (m *Model) preface(from int, b []byte) {
 	s, peer := &m.ends[from], &m.ends[1-from]
 	m.log(Frame{From: from, Name: "preface", Len: len(b)})
+	s.prefaced = true // or what follows would be taken for it
 	body := b[20:]
 	if [18]byte(b) != [18]byte{} || len(body) != 24 || string(body[:6]) != "vtmux\n" {
 		m.breach(from, "no preface first: %x", b)
 		return
 	}
-	s.prefaced = true
 	window, conns := uint64(binary.BigEndian.Uint32(body[8:])), binary.BigEndian.Uint32(body[12:])
 	most := uint64(binary.BigEndian.Uint16(body[16:]))
 	if window < 65536 || conns < 128 || most < 16384 {
@@ -204,7 +204,7 @@ func (m *Model) sayStop(from int, f Frame, c *Circuit, code uint32) {
 		m.breach(from, "a second STOP for connection %d", f.ID)
 	case h.EndKnown:
 		m.breach(from, "STOP for connection %d, whose peer has ended its half", f.ID)
-	case c.Half[from].Ended() && c.Half[from].Code == code && !c.Half[from].Fin && !h.Stop && c.Half[from].Stopped == false:
+	case c.Half[from].Cut && c.Half[from].Code == code && !c.Half[from].Stopped:
 		m.breach(from, "STOP for connection %d behind the RESET of the same close", f.ID)
 	}
 	h.Stop, h.StopCode = true, code

@@ -12,14 +12,14 @@ import (
 type setup struct {
 	vt      bool
 	accepts [2]bool // a Listener; else a Pipe
-	cfg     [2]mux.Config
+	cfg     [2]config
 	kind    [2]Kind
 	delay   [2]time.Duration // of a handshake
 	room    [2]int
 	piece   [2]int
 	steps   int
 	bulk    int // the most bytes of a Write
-	stories int // the most connections
+	most    int // connections
 	shared  bool
 	weights [actions]int
 }
@@ -38,7 +38,7 @@ func drawSetup(seed uint64) (s setup) {
 		s.accepts = [2]bool{}
 	}
 	s.bulk = pick(r, 100, 10_000, 100_000, 300_000)
-	s.stories = pick(r, 1, 3, 8, 16)
+	s.most = pick(r, 1, 3, 8, 16)
 	s.steps = pick(r, 20, 60, 100, 150)
 	s.shared = !s.vt && r.IntN(3) == 0
 	for i := range 2 {
@@ -52,6 +52,7 @@ func drawSetup(seed uint64) (s setup) {
 			s.bulk = min(s.bulk, 20_000)
 		}
 		s.cfg[i] = drawConfig(r, s.vt)
+		s.cfg[i].apart(time.Duration(i))
 	}
 	// What each end must be told for the two to speak the same.
 	for i := range 2 {
@@ -75,7 +76,7 @@ func drawSetup(seed uint64) (s setup) {
 	return s
 }
 
-func drawConfig(r *rand.Rand, vt bool) (c mux.Config) {
+func drawConfig(r *rand.Rand, vt bool) (c config) {
 	c.MaxWindow = pick(r, 131_070, 150_000, 256<<10)
 	c.InitialWindow = pick(r, 0, 64<<10, 70_000, 100_000)
 	c.AcceptBacklog = pick(r, 0, 0, 1, 2)
@@ -89,6 +90,22 @@ func drawConfig(r *rand.Rand, vt bool) (c mux.Config) {
 	c.PrefaceTimeout = pick(r, 0, 0, 0, 20*time.Millisecond)
 	return c
 }
+
+// apart makes an end's times differ from the other end's, by little. Timers of a bubble that
+// fire at the same time do so in any order.
+func (c *config) apart(i time.Duration) {
+	for at, def := range map[*time.Duration]time.Duration{&c.KeepAliveInterval: 15 * time.Second, &c.KeepAliveTimeout: 30 * time.Second,
+		&c.PrefaceTimeout: 10 * time.Second, &c.SilenceTimeout: 5 * time.Minute, &c.HandshakeTimeout: 10 * time.Second} {
+		if *at == 0 {
+			*at = def
+		}
+		if *at > 0 {
+			*at += i * 7919 * time.Nanosecond
+		}
+	}
+}
+
+type config struct{ mux.Config }
 
 func (s *setup) String() string {
 	protocol := "protocol 1"
