@@ -183,6 +183,8 @@ func (c *conn) wantsDirect() bool {
 func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
 	var vec net.Buffers
 	var back [][]byte
+	var list *segment
+	defer func() { releaseAll(list) }() // dst may panic
 	for {
 		c.mu.Lock()
 		err := c.readableLocked()
@@ -205,7 +207,7 @@ func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
 			continue
 		}
 		size := c.in.n
-		list := c.in.takeAll()
+		list = c.in.takeAll()
 		c.tookLocked(size)
 		back = back[:0]
 		for g := list; g != nil; g = g.next {
@@ -223,6 +225,7 @@ func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
 		total += n
 		clear(back)
 		releaseAll(list)
+		list = nil
 		if err != nil {
 			return total, err
 		}

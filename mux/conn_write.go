@@ -424,6 +424,11 @@ func (c *conn) readFrom(r io.Reader) (total int64, err error) {
 		slab = nil
 	}
 	src := xport.NewSource(r)
+	defer func() {
+		if slab != nil {
+			put() // r has panicked
+		}
+	}()
 	for {
 		n, rerr := src.Read(get, put)
 		if n > 0 {
