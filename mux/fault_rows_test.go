@@ -389,9 +389,6 @@ func faultF10(t *testing.T) {
 							})
 						}
 						wg.Wait()
-						if !isSilent(p.ends[0].Err()) && !isSilent(p.ends[1].Err()) && p.ends[0].Err() != nil {
-							t.Errorf("nobody says why: %v, %v", p.ends[0].Err(), p.ends[1].Err())
-						}
 						for _, l := range p.ends {
 							select {
 							case <-l.Done():
@@ -401,6 +398,9 @@ func faultF10(t *testing.T) {
 							if err := l.Shutdown(context.Background()); err == nil {
 								t.Error("Shutdown succeeds")
 							}
+						}
+						if !isSilent(p.ends[0].Err()) && !isSilent(p.ends[1].Err()) {
+							t.Errorf("nobody says why: %v, %v", p.ends[0].Err(), p.ends[1].Err())
 						}
 					})
 				})

@@ -113,6 +113,9 @@ func startStopped(t *testing.T, tr transport, cfg *Config) *stoppedProcess {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { v.c.Close() })
+	if _, err := v.c.Read(make([]byte, 1)); err != nil { // so that its Open has returned
+		t.Fatal(err)
+	}
 	return v
 }
 
@@ -174,6 +177,7 @@ func beStopped(to string) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
+	c.Write([]byte("!"))
 	if _, err := io.Copy(c, c); err == nil {
 		c.Close()
 	}
