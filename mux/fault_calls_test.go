@@ -301,7 +301,7 @@ func faultF25(t *testing.T) {
 
 func faultPause(t *testing.T, pr Protocol, pause time.Duration, at int64, survives bool) {
 	stop := faultconn.Faults{End: faultconn.Stall, EndAt: at, StallFor: pause}
-	p := newFaultPair(t, pr, Config{}, faultconn.Plan{Read: stop, Write: stop})
+	p := newFaultPair(t, pr, Config{WriteTimeout: -1}, faultconn.Plan{Read: stop, Write: stop}) // it is about keep-alive
 	x, y := connectOne(t, p.ends[0], p.ends[1], 1)
 	const size = 300_000
 	start := time.Now()

@@ -241,38 +241,51 @@ func faultF07(t *testing.T) {
 // faultF08: the transport takes nothing from some moment on.
 func faultF08(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, pr Protocol) {
-		synctest.Test(t, func(t *testing.T) {
-			p := newFaultPair(t, pr, Config{})
-			x, y := connectOne(t, p.ends[0], p.ends[1], 1)
-			z, _ := connectOne(t, p.ends[0], p.ends[1], 2)
-			synctest.Wait()
-			p.fc[0].Break(faultconn.Open, faultconn.Stall)
-			start := time.Now()
-			x.SetWriteDeadline(start.Add(time.Second))
-			w, w2 := writing(x, make([]byte, 200_000)), writing(z, make([]byte, 200_000))
-			r := wait(t, "Write", w)
-			if took := r.at.Sub(start); !errors.Is(r.err, os.ErrDeadlineExceeded) || took != time.Second {
-				t.Errorf("Write returned %v after %v, its deadline was a second", r.err, took)
-			}
-			start = time.Now()
-			z.Close()
-			wantDone(t, "Write, after Close,", w2, -1, net.ErrClosed)
-			if took := time.Since(start); took != 0 {
-				t.Errorf("Close of a connection took %v", took)
-			}
-			if pr == Protocol1 { // it is the other end that hears nothing
-				<-p.ends[1].Done()
-				if err := p.ends[1].Err(); !errors.Is(err, ErrSilent) {
-					t.Errorf("the peer's session ended with %v", err)
-				}
-			}
+		for _, closes := range []bool{true, false} {
+			faultStalled(t, pr, closes)
+		}
+	})
+}
+
+// faultStalled is F08 with a session that is closed, or else is left to end by itself.
+func faultStalled(t *testing.T, pr Protocol, closes bool) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newFaultPair(t, pr, Config{})
+		x, _ := connectOne(t, p.ends[0], p.ends[1], 1)
+		z, _ := connectOne(t, p.ends[0], p.ends[1], 2)
+		synctest.Wait()
+		p.fc[0].Break(faultconn.Open, faultconn.Stall)
+		start := time.Now()
+		stalled := start
+		x.SetWriteDeadline(start.Add(time.Second))
+		w, w2 := writing(x, make([]byte, 200_000)), writing(z, make([]byte, 200_000))
+		r := wait(t, "Write", w)
+		if took := r.at.Sub(start); !errors.Is(r.err, os.ErrDeadlineExceeded) || took != time.Second {
+			t.Errorf("Write returned %v after %v, its deadline was a second", r.err, took)
+		}
+		start = time.Now()
+		z.Close()
+		wantDone(t, "Write, after Close,", w2, -1, net.ErrClosed)
+		if took := time.Since(start); took != 0 {
+			t.Errorf("Close of a connection took %v", took)
+		}
+		if closes {
 			start = time.Now()
 			p.ends[0].Close()
 			if took := time.Since(start); took > closeLinger {
 				t.Errorf("Close of the session took %v", took)
 			}
-			y.Close()
-		})
+			return
+		}
+		limit := p.ends[0].s.cfg.writeTimeout(pr == Protocol1)
+		<-p.ends[0].Done()
+		if took, err := time.Since(stalled), p.ends[0].Err(); !errors.Is(err, ErrWriteTimeout) || took < limit || took > limit+2*lookEvery {
+			t.Errorf("the session ended after %v with %v; WriteTimeout is %v", took, err, limit)
+		}
+		<-p.ends[1].Done()
+		if err := p.ends[1].Err(); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("the peer's session ended with %v", err)
+		}
 	})
 }
 
@@ -368,7 +381,7 @@ func faultF10(t *testing.T) {
 			} {
 				t.Run(fmt.Sprintf("%v and %v/%s", interval, timeout, name), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
-						p := newFaultPair(t, Protocol1, Config{KeepAliveInterval: interval, KeepAliveTimeout: timeout})
+						p := newFaultPair(t, Protocol1, Config{KeepAliveInterval: interval, KeepAliveTimeout: timeout, WriteTimeout: -1})
 						x, y := connectOne(t, p.ends[0], p.ends[1], 1)
 						for range 2 { // both ends have heard from each other now
 							if _, err := p.ends[0].Ping(t.Context()); err != nil {
