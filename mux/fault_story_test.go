@@ -690,6 +690,8 @@ func (s *faultStory) wantEnd(i int) {
 		return
 	case s.cut && errors.Is(err, io.EOF) && s.lost(i):
 		s.errorf("the session of %c ended with %v, and something was cut", 'A'+i, err)
+	case errors.Is(err, io.EOF) && !faultBoundary(s.pr, s.ends[i].got.got):
+		s.errorf("the session of %c ended with %v, inside a frame", 'A'+i, err)
 	case s.cut && i == s.setup.end && s.setup.target != nil && errors.As(err, &te) && te.Op == s.setup.op && te.Err != io.EOF && !errors.Is(err, s.setup.target):
 		s.errorf("the session of %c ended with %v, want %v", 'A'+i, err, s.setup.target)
 	}
@@ -699,6 +701,19 @@ func (s *faultStory) wantEnd(i int) {
 	if n := s.ends[i].fc.WrittenBytes(); struck && s.setup.target != nil && n != at && !goesOn {
 		s.errorf("%c sent %d bytes behind the write that failed at byte %d", 'A'+i, n-at, at)
 	}
+}
+
+// faultBoundary reports whether a stream ends between two frames.
+func faultBoundary(pr Protocol, stream []byte) bool {
+	if pr == ProtocolVT {
+		_, rest := vtDecode(stream)
+		return len(rest) == 0
+	}
+	_, rest, err := readOnePreface(stream)
+	for err == nil && len(rest) > 0 {
+		_, rest, err = readOneFrame(rest)
+	}
+	return err == nil || len(stream) == 0
 }
 
 // lost reports whether a connection of an end has failed.
