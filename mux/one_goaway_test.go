@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -508,4 +510,72 @@ func TestAnAnswerThatCanNotBeSentLosesNothing(t *testing.T) {
 			t.Errorf("Err is %v, want a clean end", err)
 		}
 	})
+}
+
+// A halvedConn has halves, of which it forgets that one has ended.
+type halvedConn struct{ net.Conn }
+
+func (halvedConn) CloseWrite() error { return nil }
+
+// TestShutdownWaitsWhileThePeerReads: what the kernel still has to send would be lost if
+// the transport were closed while the peer goes on reading and saying so.
+func TestShutdownWaitsWhileThePeerReads(t *testing.T) {
+	setup := oneSetup{wrap: func(c net.Conn) net.Conn { return halvedConn{c} }}
+	oneRun(t, setup, func(tc *oneTest) {
+		returned := async(func() error { return tc.p.Shutdown(context.Background()) })
+		for i := range 10 {
+			<-time.After(endLinger * 2 / 3)
+			select {
+			case err := <-returned:
+				tc.t.Fatalf("Shutdown returned %v behind %d words of the peer", err, i)
+			default:
+			}
+			tc.peer.say("PING 0102030405060708")
+		}
+		began := time.Now()
+		wantErr(tc.t, "Shutdown, when the peer says no more", <-returned, nil)
+		if d := time.Since(began); d > 2*endLinger {
+			tc.t.Errorf("Shutdown returned %v after the peer's last word", d)
+		}
+	})
+}
+
+// A resetConn ends by a reset.
+type resetConn struct{ net.Conn }
+
+func (c resetConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err == io.EOF {
+		err = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
+	}
+	return n, err
+}
+
+// TestResetBehindTheLastConnectionIsAnEnd: who drains closes the transport in the end, and
+// what the other end says at that moment resets it. That is no failure where nothing is
+// open and nothing will be, and one everywhere else.
+func TestResetBehindTheLastConnectionIsAnEnd(t *testing.T) {
+	setup := oneSetup{listen: true, wrap: func(c net.Conn) net.Conn { return resetConn{c} }}
+	for _, goAway := range []bool{false, true} {
+		for _, open := range []bool{false, true} {
+			for _, cut := range []string{"", "\x02"} {
+				oneRun(t, setup, func(tc *oneTest) {
+					if open {
+						tc.acceptIDs(1)
+					}
+					if goAway {
+						tc.send("GOAWAY 0 0")
+					}
+					tc.sendRaw([]byte(cut))
+					tc.peer.conn.Close()
+					tc.settle()
+					<-tc.l.Done()
+					clean := goAway && !open && cut == ""
+					if err := tc.l.Err(); errors.Is(err, io.EOF) != clean || errors.Is(err, syscall.ECONNRESET) == clean {
+						tc.t.Errorf("open %v, GOAWAY %v, cut %q: Err is %v", open, goAway, cut, err)
+					}
+				})
+			}
+		}
+	}
 }

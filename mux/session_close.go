@@ -16,8 +16,8 @@ const (
 	// closeLinger is how long Close waits for the transport to take what was
 	// written. Every other call has returned by then.
 	closeLinger = 500 * time.Millisecond
-	// endLinger is how long Shutdown waits for the peer to end its half of the
-	// transport, when everything else is done.
+	// endLinger is how long Shutdown waits, when everything else is done, for a sign that
+	// the peer reads on, or for the end of its half of the transport.
 	endLinger = time.Second
 	// failLinger is how long a session that fails tries to tell the peer why.
 	failLinger = time.Second
@@ -179,21 +179,39 @@ func unlessClean(err error) error {
 	return err
 }
 
-// awaitPeersEnd ends our half of the transport and gives the peer a while to end
-// its own, which is the proof that it has read everything: to close a socket with
-// bytes unread would reset it. The peer may well not care: vt-muxer's MuxPipe looks
-// at the transport only while it has connections.
+// awaitPeersEnd ends our half of the transport and waits for the peer to end its own,
+// which is the proof that it has read everything: to close a socket with bytes unread, or
+// before more come, would reset it, and what the kernel has not sent yet would be lost.
+// The peer may well not care: vt-muxer's MuxPipe looks at the transport only while it has
+// connections. So the wait ends when nothing has shown for a while that it reads.
 func (s *session) awaitPeersEnd(ctx context.Context) {
 	s.halfClosed.Store(true)
 	if !s.t.CloseWrite() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, endLinger)
-	defer cancel()
-	select {
-	case <-s.done:
-	case <-ctx.Done():
+	tick := time.NewTicker(endLinger)
+	defer tick.Stop()
+	for before := s.signs(); ; {
+		select {
+		case <-s.done:
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := s.signs()
+		if now == before {
+			return
+		}
+		before = now
 	}
+}
+
+// signs returns what changes while the peer reads: how much has come from it, and how
+// much of ours its kernel has acknowledged.
+func (s *session) signs() (signs [2]uint64) {
+	acked, _ := s.t.Acked()
+	return [2]uint64{s.token.count().bytesIn, acked}
 }
 
 // awaitFlushed waits until all that was published has been handed to the

@@ -1,7 +1,9 @@
 package mux
 
 import (
+	"errors"
 	"io"
+	"syscall"
 
 	"github.com/vtmux/vtmux/pool"
 	"github.com/vtmux/vtmux/wire"
@@ -144,8 +146,13 @@ func (s *session) lazyDone(w *waiter) bool {
 
 // readError tells what a transport read's error means for the session.
 func (s *session) readError(err error) error {
-	if err == io.EOF && s.in.inFrame() {
+	switch {
+	case err == io.EOF && s.in.inFrame():
 		err = io.ErrUnexpectedEOF
+	case errors.Is(err, syscall.ECONNRESET) && !s.in.inFrame() && s.table.over(&s.draining):
+		// The one that was done first has closed the transport before it read our last
+		// words, a PING or its ACK. Nothing is missing.
+		err = io.EOF
 	}
 	return &TransportError{Op: "read", Err: err}
 }

@@ -145,6 +145,13 @@ func (t *table) whenEmpty() <-chan struct{} {
 // unfinished reports whether a connection is open in either direction.
 func (t *table) unfinished() bool { return t.len() > 0 }
 
+// over reports whether no connection is open and, since either end drains, none will be.
+func (t *table) over(draining *atomic.Bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lenLocked() == 0 && (draining.Load() || t.goAways > 0)
+}
+
 // allLocked returns every connection.
 func (t *table) allLocked() []*conn {
 	all := make([]*conn, 0, t.lenLocked())
