@@ -579,3 +579,36 @@ func TestResetBehindTheLastConnectionIsAnEnd(t *testing.T) {
 		}
 	}
 }
+
+// A slowToClose's Close waits for closing to be closed.
+type slowToClose struct {
+	net.Conn
+	closing chan struct{}
+}
+
+func (c slowToClose) Close() error {
+	<-c.closing
+	return c.Conn.Close()
+}
+
+// TestCloseReturnsWhenTheEndIsOver: a session that is being ended by the reader that led
+// when the transport failed still has its transport, and its connections.
+func TestCloseReturnsWhenTheEndIsOver(t *testing.T) {
+	var closing chan struct{}
+	setup := oneSetup{wrap: func(c net.Conn) net.Conn {
+		closing = make(chan struct{}) // in the bubble
+		return slowToClose{c, closing}
+	}}
+	oneRun(t, setup, func(tc *oneTest) {
+		c := tc.openIDs(1)[0]
+		reader := tc.start("Read", func() (int, error) { return c.Read(make([]byte, 1)) })
+		tc.settle()
+		tc.peer.conn.Close()
+		<-tc.p.Done()
+		closer := tc.startErr("Close", tc.p.Close)
+		closer.wantBlocked("the reader closes the transport still")
+		close(closing)
+		closer.want("the transport is closed", 0, nil)
+		reader.want("the reader", 0, io.ErrUnexpectedEOF)
+	})
+}

@@ -62,6 +62,7 @@ type session struct {
 	// still be owed is answers that crossed with it, and goes unsaid.
 	halfClosed atomic.Bool
 	done       chan struct{} // closed when the session has ended
+	over       chan struct{} // closed when end has done all of its work
 
 	// dead is set after cause and before done is closed. Who publishes anything
 	// looks at it after publishing.
@@ -100,6 +101,7 @@ func newSession(transport net.Conn, cfg *Config, accepting bool) (*session, erro
 		accepting: accepting,
 		known:     make(chan struct{}),
 		done:      make(chan struct{}),
+		over:      make(chan struct{}),
 		work:      make(chan struct{}, 1),
 	}
 	s.inline = s.t.Resumable()
@@ -230,6 +232,15 @@ func (s *session) end(cause error) {
 		s.runFlusher(nil, nil) // fails what was queued and nobody sends
 	}
 	s.reap()
+	close(s.over)
+}
+
+// endWait is end for Close and Shutdown, which return when nothing is left to do: another
+// goroutine may be at it, such as the reader that led when the transport failed.
+func (s *session) endWait() {
+	s.end(net.ErrClosed)
+	<-s.over
+	s.helpers.Wait()
 }
 
 // abortAll ends every connection with err, and lets no more in.

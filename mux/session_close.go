@@ -46,8 +46,7 @@ func (s *session) close() error {
 		}
 		cancel()
 	}
-	s.end(net.ErrClosed)
-	s.helpers.Wait()
+	s.endWait()
 	return nil
 }
 
@@ -78,8 +77,7 @@ func (s *session) shutdown(ctx context.Context) error {
 	if err == nil {
 		s.awaitPeersEnd(ctx)
 	}
-	s.end(net.ErrClosed)
-	s.helpers.Wait()
+	s.endWait()
 	if s.drained.Load() {
 		return nil // the peer was done first
 	}
