@@ -183,7 +183,7 @@ func (s *session) do() {
 	for _, k := range s.links {
 		k.check()
 	}
-	s.run.conns2.Add(int64(len(s.links)))
+	s.run.opened.Add(int64(len(s.links)))
 }
 
 // newLink makes a link that the given side opens.

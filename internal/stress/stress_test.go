@@ -19,7 +19,7 @@ import (
 const (
 	sessions = 64
 	// hang is how long nothing may happen at all. It is far more than a busy machine needs.
-	hang = 1 * time.Minute
+	hang = 3 * time.Minute
 	// maxFailures is how many are told of a round.
 	maxFailures = 20
 )
@@ -31,7 +31,7 @@ type round struct {
 	conns int           // that a session opens
 	gate  chan struct{} // lets through, each millisecond, what waits at it
 
-	ops, bytes, conns2 atomic.Int64
+	ops, bytes, opened atomic.Int64
 	drops              atomic.Bool // Conns were dropped, so that the garbage collector has something to find
 	failures           atomic.Int64
 }
@@ -61,7 +61,7 @@ func TestStress(t *testing.T) {
 				r := &round{t: t, seed: seed, conns: conns, gate: make(chan struct{})}
 				r.do()
 				all.add(r)
-				t.Logf("%v: seed %d, GOMAXPROCS %d: %d connections, %d operations, %d MB", time.Since(began), seed, procs, r.conns2.Load(), r.ops.Load(), r.bytes.Load()>>20)
+				t.Logf("%v: seed %d, GOMAXPROCS %d: %d connections, %d operations, %d MB", time.Since(began), seed, procs, r.opened.Load(), r.ops.Load(), r.bytes.Load()>>20)
 			})
 			if *flagTime > 0 && time.Since(shown) > 5*time.Second {
 				shown = time.Now()
@@ -81,7 +81,7 @@ func (a *total) add(r *round) {
 	a.rounds++
 	a.ops += r.ops.Load()
 	a.bytes += r.bytes.Load()
-	a.conns += r.conns2.Load()
+	a.conns += r.opened.Load()
 }
 
 func (a *total) show(took time.Duration, seed uint64) {
