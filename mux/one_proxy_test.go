@@ -25,6 +25,7 @@ func TestProxyIsTwoCopies(t *testing.T) {
 	if raceEnabled || testing.Short() {
 		total = 200
 	}
+	needSockets(t)
 	backend, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
