@@ -11,9 +11,12 @@ const (
 	// slab it was read into. Smaller ones are copied, for a 10-byte message must
 	// not pin a slab of 64 KiB.
 	lendSlabFrom = 16 << 10
-	// maxOwnSegment is how far a segment of copied bytes grows before the next
-	// one is begun, so that a reader that catches up gives memory back early.
+	// maxOwnSegment is the most that a segment of copied bytes holds, so that a reader
+	// that catches up gives memory back early.
 	maxOwnSegment = 32 << 10
+	// maxSlack is how much of a segment may be empty, where that is not a quarter of
+	// what the connection holds unread.
+	maxSlack = 4 << 10
 )
 
 // A segment is a run of received bytes: a view of a slab that it holds a
@@ -48,23 +51,53 @@ type recvQueue struct {
 
 // add appends p, by copy. slab is where p lies, or nil; a large p is not copied,
 // but kept with a reference to slab.
+//
+// Copies are put together, whatever pieces they come in: with DATA of a byte each, what
+// is held stays below 1.3 times the bytes and 4 KiB (hostile peers, R8). So a segment is
+// never grown, for that would leave up to half of it empty. It is filled, and the next
+// one begun.
 func (q *recvQueue) add(p []byte, slab *pool.Slab) {
-	q.n += len(p)
 	if slab != nil && len(p) >= lendSlabFrom {
+		q.n += len(p)
 		slab.Retain()
 		g := segments.Get().(*segment)
 		g.slab, g.b = slab, p
 		q.push(g)
 		return
 	}
-	g := q.tail
-	if g == nil || g.own == nil || len(g.b)+len(p) > maxOwnSegment {
-		g = segments.Get().(*segment)
-		g.own = pool.GetBuffer()
-		q.push(g)
+	for len(p) > 0 {
+		g := q.tail
+		room := 0
+		if g != nil && g.own != nil {
+			room = cap(g.own.B) - len(g.own.B)
+		}
+		if room == 0 {
+			g = segments.Get().(*segment)
+			g.own = pool.GetBuffer()
+			g.own.Grow(q.segmentFor(len(p)))
+			q.push(g)
+			room = cap(g.own.B)
+		}
+		n := min(room, len(p))
+		g.own.Append(p[:n])
+		g.b = g.own.B
+		q.n += n
+		p = p[n:]
 	}
-	g.own.Append(p)
-	g.b = g.own.B
+}
+
+// segmentFor returns how large the segment should be that begins with some of n more
+// bytes: a size of the pool's. It may be more than n where that leaves little empty.
+func (q *recvQueue) segmentFor(n int) int {
+	slack := max(min(q.n, maxSlack), q.n/4)
+	size := pool.MinBuffer
+	for size < n && size < maxOwnSegment || 2*size <= slack && size < maxOwnSegment {
+		size *= 2
+	}
+	if size > n && size-n > max(slack, maxSlack) {
+		size /= 2
+	}
+	return size
 }
 
 func (q *recvQueue) push(g *segment) {

@@ -163,8 +163,8 @@ func TestSmallPiecePinsNoSlab(t *testing.T) {
 	}
 }
 
-// TestCopiedBytesAreGivenBackEarly: copies go on in the last segment up to
-// maxOwnSegment, so that what is read is freed before everything is.
+// TestCopiedBytesAreGivenBackEarly: no segment of copies is larger than maxOwnSegment, so
+// that what is read is freed before everything is. Each but the last is full.
 func TestCopiedBytesAreGivenBackEarly(t *testing.T) {
 	var q recvQueue
 	p := make([]byte, 1000)
@@ -174,12 +174,12 @@ func TestCopiedBytesAreGivenBackEarly(t *testing.T) {
 	segments := 0
 	for g := q.head; g != nil; g = g.next {
 		segments++
-		if len(g.b) > maxOwnSegment || g.next != nil && len(g.b)+len(p) <= maxOwnSegment {
-			t.Errorf("a segment of %d bytes, with %d at most", len(g.b), maxOwnSegment)
+		if cap(g.own.B) > maxOwnSegment || g.next != nil && len(g.b) < cap(g.own.B) {
+			t.Errorf("a segment of %d bytes, with room for %d", len(g.b), cap(g.own.B))
 		}
 	}
-	if want := 1000 * len(p) / maxOwnSegment; segments < want {
-		t.Errorf("%d segments, want %d at least", segments, want)
+	if want := 1000 * len(p) / maxOwnSegment; segments < want || segments > want+30 {
+		t.Errorf("%d segments, want %d and the small ones at the beginning", segments, want)
 	}
 	first := q.head
 	q.read(make([]byte, len(first.b)))
@@ -187,6 +187,51 @@ func TestCopiedBytesAreGivenBackEarly(t *testing.T) {
 		t.Error("a segment is kept after its last byte was read")
 	}
 	releaseAll(q.takeAll())
+}
+
+// queueHolds returns how many bytes q keeps from others: its buffers and slabs whole, and
+// what describes them.
+func queueHolds(q *recvQueue) (n int) {
+	const segmentSize, bufferSize, slabSize = 80, 32, 40 // on 64 bits, as allocated
+	var last *pool.Slab
+	for g := q.head; g != nil; g = g.next {
+		n += segmentSize
+		switch {
+		case g.own != nil:
+			n += bufferSize + cap(g.own.B)
+		case g.slab != last: // those of one slab follow each other
+			n += slabSize + len(g.slab.Bytes())
+			last = g.slab
+		}
+	}
+	return n
+}
+
+// TestTinyPiecesAreHeldTogether (R8): a byte costs 1.3 bytes and the connection 4 KiB at
+// most, however many there are, and whatever small pieces they come in.
+func TestTinyPiecesAreHeldTogether(t *testing.T) {
+	for _, size := range []int{1, 2, 3, 7, 100, 255, 256, 511, 513, 1000} {
+		var q recvQueue
+		p := testBytes(size, 1)
+		for q.n+size <= 300_000 {
+			q.add(p, nil)
+			if n := queueHolds(&q); n > q.n*13/10+4<<10 {
+				t.Fatalf("pieces of %d: %d bytes are held for %d", size, n, q.n)
+			}
+		}
+		releaseAll(q.takeAll())
+	}
+	// A single piece of any size, and any size behind another.
+	for size := 1; size < lendSlabFrom; size += 61 {
+		var q recvQueue
+		for range 3 {
+			q.add(make([]byte, size), nil)
+			if n := queueHolds(&q); n > q.n*13/10+5<<10 {
+				t.Fatalf("pieces of %d: %d bytes are held for %d", size, n, q.n)
+			}
+		}
+		releaseAll(q.takeAll())
+	}
 }
 
 // TestCopyAfterAReferenceKeepsOrder: what is copied never goes into a segment in
