@@ -277,11 +277,12 @@ func (s *session) onGoAway(body []byte) *ProtocolError {
 		t.mu.Unlock()
 		return &ProtocolError{Code: CodeProtocol, Rule: fmt.Sprintf("the last ID rises from %d", t.peerLast)}
 	}
+	lower := last < t.peerLast
 	t.peerLast = last
-	t.goAways++
+	t.goAways = min(t.goAways+1, 11) // it counts no further, so it can't overflow
 	often := t.goAways > 10
 	var unserved []*conn
-	if last < t.allotted {
+	if lower && last < t.allotted {
 		for _, c := range t.byID {
 			if c.opener && c.id > last {
 				unserved = append(unserved, c)
