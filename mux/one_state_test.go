@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,19 +17,19 @@ import (
 // oneTable is the table of PROTOCOL.md, 2.6, word for word where a word will do. A word
 // before a number is an effect, the number what it costs in tokens (2.13).
 var oneTable = []struct {
-	frame                                                   string
-	unopened, both, receiving, sending, closed, refused, no string
+	frame                                               string
+	unopened, both, receiving, sending, closed, refused string
 }{
-	{"OPEN 1", "opens", "violation", "violation", "violation", "violation", "violation", ""},
-	{`DATA ID "hello"`, "violation", "delivers", "delivers", "violation", "stray 1", "free", ""},
-	{`DATA ID ""`, "violation", "nothing 1", "nothing 1", "violation", "stray 1", "free", ""},
-	{`DATA ID "hello" FIN`, "violation", "delivers, sending", "delivers, closed", "violation", "stray 1", "free", ""},
-	{"FIN ID", "violation", "ends, sending", "ends, closed", "violation", "stray 1", "free", ""},
-	{"WINDOW ID 1000000", "violation", "nothing", "nothing", "nothing", "crosses", "crosses", ""},
-	{"WINDOW ID 5", "violation", "nothing 1", "nothing 1", "nothing 1", "crosses", "crosses", ""},
-	{"RESET ID 300", "violation", "resets, sending", "resets, closed", "violation", "crosses", "crosses", ""},
-	{`REFUSED 1 300 "no"`, "violation", "refuses, closed", "refuses, closed", "violation", "crosses", "malformed", ""},
-	{"STOP ID 300", "violation", "answers, receiving", "nothing", "answers, closed", "crosses", "crosses", ""},
+	{"OPEN 1", "opens", "violation", "violation", "violation", "violation", "violation"},
+	{`DATA ID "hello"`, "violation", "delivers", "delivers", "violation", "stray 1", "free"},
+	{`DATA ID ""`, "violation", "nothing 1", "nothing 1", "violation", "stray 1", "free"},
+	{`DATA ID "hello" FIN`, "violation", "delivers, sending", "delivers, closed", "violation", "stray 1", "free"},
+	{"FIN ID", "violation", "ends, sending", "ends, closed", "violation", "stray 1", "free"},
+	{"WINDOW ID 1000000", "violation", "nothing", "nothing", "nothing", "crosses", "crosses"},
+	{"WINDOW ID 5", "violation", "nothing 1", "nothing 1", "nothing 1", "crosses", "crosses"},
+	{"RESET ID 300", "violation", "resets, sending", "resets, closed", "violation", "crosses", "crosses"},
+	{`REFUSED 1 300 "no"`, "violation", "refuses, closed", "refuses, closed", "violation", "crosses", "malformed"},
+	{"STOP ID 300", "violation", "answers, receiving", "nothing", "answers, closed", "crosses", "crosses"},
 }
 
 // A oneState is a state of a connection, and how to get there. ID in its frames is the
@@ -80,6 +81,7 @@ var (
 	stepReset      = oneStep{send: "RESET ID 301"}
 	stepStop       = oneStep{send: "STOP ID 302", want: []string{"RESET ID 302"}}
 	stepRefuse     = oneStep{send: `REFUSED 1 303 "busy"`}
+	stepGoAway     = oneStep{send: "GOAWAY 0 0"}
 )
 
 // after returns st behind more steps.
@@ -161,11 +163,19 @@ func oneStates() (all []oneState) {
 		all = append(all,
 			st.after("refused by the peer", "closed", stepRefuse).fails(ErrRefused, ErrRefused),
 			st.after("CloseWrite, refused by the peer", "closed", stepCloseWrite, stepRefuse).fails(ErrRefused, nil),
+			st.after("not served behind a GOAWAY", "closed", stepGoAway).fails(ErrRefused, ErrRefused),
 		)
 	}
 	all = append(all, oneConnStates(oneState{name: "accepted", column: "both", listen: true, enter: accepts})...)
 	return append(all,
 		oneState{name: "not opened by the peer", column: "unopened", listen: true, enter: nobody},
+		oneState{name: "not opened by the peer of a pipe", column: "unopened", enter: nobody},
+		oneState{name: "above the last ID", column: "refused", gap: true, listen: true, id: 2,
+			enter: func(tc *oneTest, _ *oneState) *Conn {
+				tc.draining()
+				tc.send("OPEN 2")
+				return nil
+			}},
 		oneState{name: "not accepted", column: "both", listen: true, queued: true, enter: says([]string{"OPEN 1"})},
 		oneState{name: "not accepted, ended by the peer", column: "sending", listen: true, queued: true, read: io.EOF,
 			enter: says([]string{"OPEN 1", "FIN 1"})},
@@ -219,7 +229,9 @@ func (st *oneState) cells() (cells []oneCell) {
 			continue // names the other space
 		case strings.HasPrefix(row.frame, "OPEN"):
 			cell.frame = st.in("OPEN ID")
-			if cell.effect == "opens" {
+			if cell.effect == "opens" && !st.listen {
+				cell.effect, cell.next, cell.tokens = "refused", "refused", 1
+			} else if cell.effect == "opens" {
 				cell.next = "both"
 			}
 		case strings.HasPrefix(row.frame, "REFUSED") && !st.ours:
@@ -276,6 +288,8 @@ func (cell *oneCell) run(t *testing.T, check func(*oneTest, *Conn)) {
 			tc.wantNow("an OPEN is not answered")
 			c = tc.accept(vtA)
 			tc.pass(20 * time.Second)
+		case "refused":
+			tc.wantNow("a Pipe takes no OPEN", "REFUSED 1 11 *")
 		case "answers":
 			tc.wantNow("STOP is answered with RESET at once", st.out("RESET ID 300"))
 		case "taken":
@@ -298,6 +312,8 @@ func (cell *oneCell) lastID() wire.ID {
 		return 0
 	case st.name == "in a gap":
 		return 5
+	case st.name == "above the last ID":
+		return 1
 	default:
 		return wire.ID(max(st.id, 1))
 	}
@@ -503,5 +519,134 @@ func TestIDsRise(t *testing.T) {
 				tc.wantEnd("an ID that does not rise", wire.ID(ids[0]), CodeProtocol)
 			})
 		})
+	}
+}
+
+// TestStateTableIsThatOfTheDocument: row by row, cell by cell.
+func TestStateTableIsThatOfTheDocument(t *testing.T) {
+	text, err := os.ReadFile("../docs/PROTOCOL.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "| frame | unopened | both | receiving | sending | closed | refused |\n|---|---|---|---|---|---|---|\n")
+	if !ok {
+		t.Fatal("PROTOCOL.md has no such table")
+	}
+	table, _, _ := strings.Cut(rest, "\n\n")
+	frames := map[string]string{"OPEN": "OPEN 1", "DATA": `DATA ID "hello"`, "DATA with FIN": `DATA ID "hello" FIN`, "WINDOW": "WINDOW ID 1000000",
+		"RESET": "RESET ID 300", "RESET with REFUSED": `REFUSED 1 300 "no"`, "STOP": "STOP ID 300"}
+	// What the document calls otherwise.
+	words := map[string]string{"crosses": "stray", "nothing": "no effect", "resets, sending": "sending", "resets, closed": "closed", "refuses, closed": "closed"}
+	lines := strings.Split(table, "\n")
+	if len(lines) != len(frames) {
+		t.Errorf("%d rows in the document, want %d", len(lines), len(frames))
+	}
+	for _, line := range lines {
+		cells := strings.Split(strings.Trim(line, "| "), " | ")
+		found := false
+		for _, row := range oneTable {
+			if row.frame != frames[cells[0]] {
+				continue
+			}
+			found = true
+			for i, word := range []string{row.unopened, row.both, row.receiving, row.sending, row.closed, row.refused} {
+				word, _, _ = strings.Cut(word, " 1")
+				doc, _, _ := strings.Cut(strings.ReplaceAll(cells[i+1], ", then ", ", "), ":")
+				if w := words[word]; word != doc && w != doc && !(word == "nothing" && doc == "raises") {
+					t.Errorf("%s, column %d: the document says %q, the table %q", cells[0], i+1, cells[i+1], word)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("the table lacks %s", cells[0])
+		}
+	}
+}
+
+// TestStateTableHasNoEmptyCell: each column is there for the connections of both ends, in
+// both kinds of session, and each state is held against each frame that can be said.
+func TestStateTableHasNoEmptyCell(t *testing.T) {
+	type place struct {
+		column       string
+		ours, listen bool
+	}
+	have := map[place]bool{}
+	for _, st := range oneStates() {
+		have[place{st.column, st.ours, st.listen}] = true
+		cells := st.cells()
+		if len(cells) != len(oneTable)-1 {
+			t.Errorf("%s: %d frames, want all but one of %d", st.name, len(cells), len(oneTable))
+		}
+		for _, cell := range cells {
+			if cell.effect == "" {
+				t.Errorf("%s: %s has no effect", st.name, cell.frame)
+			}
+		}
+	}
+	for _, column := range []string{"unopened", "both", "receiving", "sending", "closed", "refused"} {
+		for _, ours := range []bool{true, false} {
+			for _, listen := range []bool{true, false} {
+				switch {
+				case ours && column == "refused": // only what the peer has opened is refused here
+				case !ours && !listen && column != "unopened" && column != "refused": // a Pipe refuses
+				case !have[place{column, ours, listen}]:
+					t.Errorf("no state is %s; opened by us: %v, in a Listener: %v", column, ours, listen)
+				}
+			}
+		}
+	}
+}
+
+// TestOwedTimesFrame: what the application has done is owed and not sent yet, for the
+// transport takes nothing. A frame that comes then may make some of it void: what is sent
+// in the end is held against every cell.
+func TestOwedTimesFrame(t *testing.T) {
+	frames := []string{`DATA ID "hi"`, "WINDOW ID 1000000", "FIN ID", "RESET ID 300", "STOP ID 300", `REFUSED 1 303 "busy"`}
+	for _, row := range []struct {
+		name string
+		do   func(*Conn)
+		want [6][]string // for each frame
+	}{
+		{"nothing", func(*Conn) {}, [6][]string{nil, nil, nil, nil, {"RESET ID 300"}, nil}},
+		{"CloseWrite", func(c *Conn) { c.CloseWrite() },
+			[6][]string{{"FIN ID"}, {"FIN ID"}, {"FIN ID"}, {"FIN ID"}, {"RESET ID 300"}, nil}},
+		{"CloseRead", func(c *Conn) { c.CloseRead() },
+			[6][]string{{"STOP ID 9"}, {"STOP ID 9"}, nil, nil, {"STOP ID 9", "RESET ID 300"}, nil}},
+		{"Close", func(c *Conn) { c.Close() },
+			[6][]string{{"STOP ID 9", "FIN ID"}, {"STOP ID 9", "FIN ID"}, {"FIN ID"}, {"FIN ID"}, {"STOP ID 9", "RESET ID 300"}, nil}},
+		{"Reset", func(c *Conn) { c.Reset(77) },
+			[6][]string{{"STOP ID 77", "RESET ID 77"}, {"STOP ID 77", "RESET ID 77"}, {"RESET ID 77"}, {"RESET ID 77"}, {"STOP ID 77", "RESET ID 300"}, nil}},
+	} {
+		for i, frame := range frames {
+			for _, ours := range []bool{true, false} {
+				if !ours && strings.HasPrefix(frame, "REFUSED") {
+					continue // can't be said
+				}
+				st := oneState{ours: ours}
+				t.Run(fmt.Sprintf("%s/%s/ours %v", row.name, frame, ours), func(t *testing.T) {
+					oneRun(t, oneSetup{listen: !ours}, func(tc *oneTest) {
+						var cs []*Conn
+						busy := `DATA YOURS 2 "busy"`
+						if ours {
+							cs, busy = tc.openIDs(2), `DATA 2 "busy"`
+						} else {
+							cs = tc.acceptIDs(2)
+						}
+						tc.deaf(true)
+						w := tc.startWrite(cs[1], "busy")
+						row.do(cs[0])
+						tc.sendNow(st.in(frame))
+						tc.deaf(false)
+						want := []string{busy}
+						for _, l := range row.want[i] {
+							want = append(want, st.out(l))
+						}
+						tc.want("what is owed still", want...)
+						w.want("the Write before", 4, nil)
+						tc.wantAlive("no violation")
+					})
+				})
+			}
+		}
 	}
 }
