@@ -276,7 +276,7 @@ func (s *session) err() error {
 }
 
 // connCause is what the calls of an unfinished connection return after the end:
-// the cause, but never one that reads as a clean end.
+// the cause, but never one that reads as a clean end (hostile peers, R10).
 func (s *session) connCause() error {
 	err := s.err()
 	if errors.Is(err, io.EOF) {

@@ -14,7 +14,7 @@ import (
 
 const (
 	// closeLinger is how long Close waits for the transport to take what was
-	// written. Every other call has returned by then.
+	// written. Every other call has returned by then (hostile peers, R9).
 	closeLinger = 500 * time.Millisecond
 	// endLinger is how long Shutdown waits, when everything else is done, for a sign that
 	// the peer reads on, or for the end of its half of the transport.

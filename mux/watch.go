@@ -8,8 +8,8 @@ import (
 )
 
 // watch is the session's clock: it bounds the wait for the preface, and then keeps
-// the transport alive (PROTOCOL.md, 2.2 and 2.10). It is one timer, which fires once
-// an interval at most.
+// the transport alive (PROTOCOL.md, 2.2 and 2.10; hostile peers, R9). It is one timer,
+// which fires once an interval at most. What the transport takes is writeWatch's.
 type watch struct {
 	mu    sync.Mutex
 	timer *time.Timer // nil until needed

@@ -8,7 +8,9 @@ import (
 )
 
 // Flow control of protocol 1: PROTOCOL.md, 2.9. All limits are offsets, so that they
-// can be told again, late and together.
+// can be told again, late and together. A peer's numbers are only compared with ours:
+// limits are below 2^63 and never go back, so that no difference is negative and no sum
+// wraps (hostile peers, R5).
 
 // A recvWindow is what a connection grants the peer. It is guarded by conn.mu, but
 // for received, which the leader owns.

@@ -56,7 +56,7 @@ type importBan struct {
 var importBans = []importBan{
 	{[]string{"..."}, []string{"wire/overlay_unsafe.go"}, true, []string{"unsafe", "C"}, "one file has the unsafe code, so that one file has the proofs"},
 	{[]string{"mux/..."}, nil, false, []string{"reflect"}, "reflection allocates and hides what runs"},
-	{library, nil, false, []string{"log/..."}, "a library returns errors and counts; what is logged is the program's choice"},
+	{library, nil, false, []string{"log/..."}, "a library returns errors and counts; what is logged is the program's choice, and no peer can fill a log (hostile peers, R13)"},
 	{pure, nil, false, []string{"net", "os", "time", "sync", "sync/atomic"}, "pure decisions: no I/O, clock or lock, so that a table can test every case"},
 	{[]string{"wire/..."}, nil, false, []string{"net", "os", "time", "sync", "sync/atomic"}, "the wire format is bytes: no I/O, clock or lock"},
 }
