@@ -7,3 +7,5 @@ require (
 	golang.org/x/net v0.58.0
 	golang.org/x/sys v0.47.0
 )
+
+require github.com/google/gofuzz v1.2.0

@@ -1,0 +1,59 @@
+package fuzz
+
+import (
+	"flag"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+)
+
+var (
+	scripts = flag.Int("scripts", 150, "how many random scripts TestRandomSessions and TestRandomHostiles play, each")
+	seed    = flag.Uint64("seed", 1, "of the first random script")
+	trace   = flag.Bool("trace", false, "log each step")
+)
+
+// randomScript returns the words of a script. Half of the setups have bits cleared: no
+// fault then, mostly.
+func randomScript(seed uint64, most int) []byte {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	words := []uint64{rng.Uint64()}
+	if rng.IntN(2) == 0 {
+		words[0] |= 0xff << 16
+	}
+	for range 1 + rng.IntN(1+rng.IntN(most)) {
+		words = append(words, rng.Uint64())
+	}
+	return scriptBytes(words...)
+}
+
+// TestRandomSessions plays random scripts, each from its own seed: what a fuzzer does
+// without its guidance, and several times as fast.
+func TestRandomSessions(t *testing.T) {
+	var at uint64
+	defer func() {
+		if t.Failed() {
+			t.Logf("-seed=%d", at)
+		}
+	}()
+	for i := range uint64(*scripts) {
+		at = *seed + i
+		s, steps := scripted(randomScript(at, 200), 200, setupOf, sessionStepOf)
+		synctest.Test(t, func(t *testing.T) { playSession(t, &s, steps) })
+	}
+}
+
+// TestRandomHostiles is TestRandomSessions for FuzzHostile's scripts.
+func TestRandomHostiles(t *testing.T) {
+	var at uint64
+	defer func() {
+		if t.Failed() {
+			t.Logf("-seed=%d", at)
+		}
+	}()
+	for i := range uint64(*scripts) {
+		at = *seed + i
+		s, steps := scripted(randomScript(at, 100), 100, hostileSetupOf, hostileStepOf)
+		synctest.Test(t, func(t *testing.T) { playHostile(t, &s, steps) })
+	}
+}

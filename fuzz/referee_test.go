@@ -1,0 +1,416 @@
+package fuzz
+
+import (
+	"fmt"
+	"time"
+)
+
+// A frameStream cuts a stream of protocol 1 into plain frames, as it comes. A DATA, or a
+// frame of unknown type, counts when its header has come; it has no body here.
+type frameStream struct {
+	buf  []byte
+	skip int // payload that is still to come
+	bad  bool
+}
+
+// feed calls f for each frame that b completes. malformed is set in the last of them if
+// it is that; flow says that its code is 3.
+func (s *frameStream) feed(b []byte, f func(fr plainFrame, malformed, flow bool)) {
+	s.buf = append(s.buf, b...)
+	for !s.bad {
+		n := min(s.skip, len(s.buf))
+		s.buf, s.skip = s.buf[n:], s.skip-n
+		if s.skip > 0 || len(s.buf) < 8 {
+			break
+		}
+		h := s.buf
+		fr := plainFrame{typ: int(h[0]), flags: int(h[1]), length: int(plainInt(h[2:4])), id: uint32(plainInt(h[4:8]))}
+		switch {
+		case plainMalformed(fr):
+			s.bad = true
+			f(fr, true, false)
+			return
+		case fr.typ == plainData || fr.typ > plainGoAway:
+			s.skip = fr.length
+			s.buf = s.buf[8:]
+		case len(h) < 8+fr.length:
+			return
+		default:
+			fr.body = string(h[8 : 8+fr.length])
+			s.buf = s.buf[8+fr.length:]
+		}
+		if fr.typ == plainWindow && fr.body[0] >= 0x80 {
+			s.bad = true
+			f(fr, true, true)
+			return
+		}
+		f(fr, false, false)
+	}
+	if len(s.buf) == 0 {
+		s.buf = nil
+	}
+}
+
+// A duel is one connection between the attacker and the session, as the referee knows
+// it from the frames of both.
+type duel struct {
+	in, out  bool   // the attacker's half is open, and the session's
+	limit    uint64 // that the session has granted
+	received uint64 // payload that the attacker has sent
+	credit   uint64 // that the attacker has granted
+	sent     uint64 // payload that the session has sent
+	said     bool   // the session has sent anything on it
+	stopped  bool   // the session has sent STOP
+	stops    int    // STOPs of the attacker's
+	fresh    int    // the round in which its state last moved in a way that the attacker can't see yet
+}
+
+// A duelKey names a connection: who has opened it, and its ID.
+type duelKey struct {
+	ours bool // the session's own
+	id   uint32
+}
+
+// A referee follows a session of protocol 1 and its attacker by PROTOCOL.md, 2.3 to
+// 2.13. It says whether the session must end, may, or must go on; and which rule a frame
+// of the session's breaks.
+type referee struct {
+	hears, says frameStream
+	duels       map[duelKey]*duel
+	seen        uint32 // the highest ID of the attacker's
+	allotted    uint32 // the highest of the session's
+	last        uint64 // the last ID of the attacker's GOAWAYs
+	ownLast     uint64 // that of the session's
+	over        bool   // the session has said GOAWAY with a code
+	overCode    uint32
+	round       int
+	blind       bool // the attacker does not read: what the session has sent is not known
+	wasBlind    bool
+	greedy      bool // the application reads by itself, and so may have granted more
+
+	window  uint64 // of the attacker's preface
+	payload int
+
+	// The verdict.
+	must  map[uint32]bool // the session must end, with one of these codes
+	may   map[uint32]bool // it may end, with these
+	ended bool            // by a GOAWAY of the attacker's
+	code  uint32          // of that
+
+	// What there was, to hold what is answered against.
+	frames, opens, pings, stops, resets, goAways int
+	acks, refusals, answers, ownResets           int
+
+	cost, costMost int // tokens that have been spent at least, and at most
+	paid           int // payload on known connections, both ways
+	began          time.Time
+}
+
+func newReferee(window uint64, payload int) *referee {
+	return &referee{duels: make(map[duelKey]*duel), last: 1<<32 - 1, ownLast: 1<<32 - 1, window: window, payload: payload,
+		must: make(map[uint32]bool), may: make(map[uint32]bool), began: time.Now()}
+}
+
+// Codes: PROTOCOL.md, 2.14.
+const (
+	codeProtocol = 2
+	codeFlow     = 3
+	codeCalm     = 7
+)
+
+// judged reports whether the session is over in any case.
+func (r *referee) judged() bool { return len(r.must) > 0 || r.ended }
+
+// violates notes a violation: certain, or one only if the session has not moved on
+// meanwhile.
+func (r *referee) violates(code uint32, certain bool) {
+	if certain && len(r.may) == 0 {
+		r.must[code] = true
+	}
+	r.may[code] = true
+}
+
+// spends notes what a frame costs, at least and at most.
+func (r *referee) spends(least, most int) {
+	r.cost += least
+	r.costMost += most
+	if r.costMost > 1000 {
+		r.may[codeCalm] = true
+	}
+}
+
+// heard takes bytes that the attacker sends. They are one round.
+func (r *referee) heard(b []byte) {
+	r.round++
+	r.hears.feed(b, func(f plainFrame, malformed, flow bool) {
+		switch {
+		case r.judged():
+		case flow:
+			r.frames++
+			r.violates(codeFlow, true)
+		case malformed:
+			r.frames++
+			r.violates(codeProtocol, true)
+		default:
+			r.frames++
+			r.hear(f)
+		}
+	})
+}
+
+// unsure reports whether the state of d may be another than the attacker knows.
+func (r *referee) unsure(d *duel) bool { return r.wasBlind || d != nil && d.fresh == r.round }
+
+func (r *referee) hear(f plainFrame) {
+	switch f.typ {
+	case plainOpen:
+		r.opens++
+		if f.id <= r.seen {
+			r.violates(codeProtocol, true)
+			return
+		}
+		if r.seen = f.id; uint64(f.id) > r.ownLast {
+			r.spends(0, 1) // the session takes it as closed
+			return
+		}
+		r.duels[duelKey{false, f.id}] = &duel{in: true, out: true, limit: 65536, credit: r.window, fresh: r.round}
+		r.spends(0, 1)
+		return
+	case plainPing:
+		if f.flags&plainAck == 0 {
+			r.pings++
+			r.spends(1, 1)
+		} else {
+			r.spends(0, 1)
+		}
+		return
+	case plainGoAway:
+		r.hearGoAway(f)
+		return
+	}
+	if f.typ > plainGoAway {
+		r.spends(1, 1)
+		return
+	}
+	k := duelKey{f.flags&plainYours != 0, f.id}
+	d := r.duels[k]
+	if highest := r.highest(k); f.id > highest {
+		r.violates(codeProtocol, !(k.ours && r.wasBlind)) // an OPEN that it has not seen
+		return
+	}
+	if d == nil {
+		r.spends(0, 1) // a stray
+		return
+	}
+	switch f.typ {
+	case plainData:
+		r.hearData(d, f)
+	case plainWindow:
+		if limit := plainInt([]byte(f.body)); limit > d.credit {
+			d.credit = limit
+		} else {
+			r.spends(1, 1)
+		}
+	case plainStop:
+		r.stops++
+		if d.stops++; d.stops > 1 {
+			r.spends(1, 1)
+		}
+		d.fresh = r.round
+	case plainReset:
+		r.resets++
+		if !d.in {
+			r.violates(codeProtocol, !r.unsure(d))
+			return
+		}
+		d.in, d.fresh = false, r.round
+		if f.flags&plainRefused != 0 {
+			d.out = false
+		}
+		r.spends(0, 4)
+	}
+	r.forget(k, d)
+}
+
+func (r *referee) highest(k duelKey) uint32 {
+	if k.ours {
+		return r.allotted
+	}
+	return r.seen
+}
+
+// forget drops a connection whose halves have both ended.
+func (r *referee) forget(k duelKey, d *duel) {
+	if !d.in && !d.out {
+		delete(r.duels, k)
+	}
+}
+
+func (r *referee) hearData(d *duel, f plainFrame) {
+	n, fin := uint64(f.length), f.flags&plainFin != 0
+	switch {
+	case !d.in:
+		r.violates(codeProtocol, !r.unsure(d))
+		return
+	case d.received+n > d.limit:
+		r.violates(codeFlow, !r.unsure(d) && !r.greedy)
+		d.limit = d.received + n // it may have been granted
+	case n == 0 && !fin:
+		if r.unsure(d) {
+			r.spends(0, 1)
+		} else {
+			r.spends(1, 1)
+		}
+	}
+	d.received += n
+	r.paid += f.length
+	if fin {
+		d.in = false
+	}
+}
+
+func (r *referee) hearGoAway(f plainFrame) {
+	last, code := plainInt([]byte(f.body[:4])), uint32(plainInt([]byte(f.body[4:8])))
+	if last > r.last {
+		r.violates(codeProtocol, true)
+		return
+	}
+	r.last = last
+	if r.goAways++; r.goAways > 10 {
+		r.spends(0, 1)
+	}
+	for k := range r.duels {
+		if k.ours && uint64(k.id) > last {
+			delete(r.duels, k)
+		}
+	}
+	if code != 0 {
+		r.ended, r.code = true, code
+	}
+}
+
+// said takes bytes that the session has sent, behind its preface. It returns the rule
+// that they break.
+func (r *referee) said(b []byte) (err error) {
+	r.says.feed(b, func(f plainFrame, malformed, _ bool) {
+		if err != nil {
+			return
+		}
+		rule := ""
+		if malformed {
+			rule = "it is malformed"
+		} else {
+			rule = r.say(f)
+		}
+		if rule != "" {
+			err = fmt.Errorf("the session must not send %v: %s", f, rule)
+		}
+	})
+	return err
+}
+
+func (r *referee) say(f plainFrame) string {
+	if r.over {
+		return "it has said GOAWAY"
+	}
+	switch f.typ {
+	case plainOpen:
+		if f.id <= r.allotted {
+			return "the ID does not rise"
+		}
+		r.allotted = f.id
+		if uint64(f.id) <= r.last {
+			r.duels[duelKey{true, f.id}] = &duel{in: true, out: true, limit: 65536, credit: r.window}
+		}
+		return ""
+	case plainPing:
+		if f.flags&plainAck != 0 {
+			if r.acks++; r.acks > r.pings {
+				return "nobody has asked"
+			}
+		}
+		return ""
+	case plainGoAway:
+		r.ownLast = min(r.ownLast, plainInt([]byte(f.body[:4])))
+		if code := uint32(plainInt([]byte(f.body[4:8]))); code != 0 {
+			r.over, r.overCode = true, code
+		}
+		return ""
+	}
+	if f.typ > plainGoAway {
+		return "it is of unknown type"
+	}
+	k := duelKey{f.flags&plainYours == 0, f.id}
+	if f.id > r.highest(k) {
+		return "the connection was never opened"
+	}
+	d := r.duels[k]
+	if d == nil {
+		if r.judged() || f.typ == plainWindow || f.typ == plainStop || f.typ == plainReset || k.ours {
+			return "" // what the attacker has said since has crossed with it
+		}
+		return "the connection has ended"
+	}
+	defer r.forget(k, d)
+	defer func() { d.said = true }()
+	switch f.typ {
+	case plainData:
+		return r.sayData(d, f)
+	case plainWindow:
+		limit := plainInt([]byte(f.body))
+		if d.stopped || limit <= d.limit && !r.unsure(d) && len(r.may) == 0 {
+			return "it grants nothing"
+		}
+		d.limit = max(d.limit, limit)
+	case plainStop:
+		if d.stopped {
+			return "it repeats one"
+		}
+		d.stopped = true
+	case plainReset:
+		if !d.out || f.flags&plainRefused != 0 && d.said {
+			return "the half has ended, or something was sent on it"
+		}
+		d.out = false
+		if f.flags&plainRefused != 0 {
+			d.in = false
+			r.refusals++
+		} else {
+			r.answers++
+		}
+		switch {
+		case r.refusals > r.opens:
+			return "there are more refusals than opens"
+		case r.answers > r.stops+r.resets+r.ownResets:
+			return "there are more answers than questions"
+		}
+	}
+	return ""
+}
+
+func (r *referee) sayData(d *duel, f plainFrame) string {
+	n := uint64(f.length)
+	switch {
+	case !d.out:
+		return "the half has ended"
+	case n == 0 && f.flags&plainFin == 0:
+		return "it says nothing"
+	case f.length > r.payload:
+		return "it has more payload than the attacker takes"
+	case d.sent+n > d.credit:
+		return "it is above the limit"
+	}
+	d.sent += n
+	r.paid += f.length
+	if f.flags&plainFin != 0 {
+		d.out = false
+	}
+	return ""
+}
+
+// calm reports whether the session must have ended for the tokens alone. conns is how
+// many connections its application has accepted or opened.
+func (r *referee) calm(conns uint64) bool {
+	earned := 1000 + int(time.Since(r.began)/(10*time.Millisecond)) + r.paid/4096 + 2*int(conns)
+	return r.cost > earned+1
+}
