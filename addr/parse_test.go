@@ -224,17 +224,3 @@ func TestMustParsePanics(t *testing.T) {
 		}()
 	}
 }
-
-func FuzzParseIPAddr(f *testing.F) {
-	for _, s := range []string{"1.2.3.4", "::", "::ffff:1.2.3.4", "2001:db8::1:0:0:1", "1:2:3:4:5:6:7::", "fe80::1%1"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) { checkParse(t, s) })
-}
-
-func FuzzParseSocketAddr(f *testing.F) {
-	for _, s := range []string{"1.2.3.4:80", "[::]:0", "[fe80::1%3]:080", "[::ffff:1.2.3.4%4294967295]:65535", "::1:80"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) { checkParse(t, s) })
-}

@@ -19,7 +19,7 @@ func randomScript(seed uint64, most int) []byte {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	words := []uint64{rng.Uint64()}
 	if rng.IntN(2) == 0 {
-		words[0] |= 0xff << 16
+		words[0] |= 0xff << 17
 	}
 	for range 1 + rng.IntN(1+rng.IntN(most)) {
 		words = append(words, rng.Uint64())

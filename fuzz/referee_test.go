@@ -158,6 +158,15 @@ func (r *referee) heard(b []byte) {
 	})
 }
 
+// surely returns what a frame costs at least that is for free, now and then, if its
+// connection has ended and the attacker does not know.
+func (r *referee) surely(n int) int {
+	if r.wasBlind {
+		return 0
+	}
+	return n
+}
+
 // unsure reports whether the state of d may be another than the attacker knows.
 func (r *referee) unsure(d *duel) bool { return r.wasBlind || d != nil && d.fresh == r.round }
 
@@ -198,8 +207,10 @@ func (r *referee) hear(f plainFrame) {
 		r.violates(codeProtocol, !(k.ours && r.wasBlind)) // an OPEN that it has not seen
 		return
 	}
-	if d == nil {
+	if d == nil || r.unsure(d) {
 		r.spends(0, 1) // a stray
+	}
+	if d == nil {
 		return
 	}
 	switch f.typ {
@@ -209,12 +220,12 @@ func (r *referee) hear(f plainFrame) {
 		if limit := plainInt([]byte(f.body)); limit > d.credit {
 			d.credit = limit
 		} else {
-			r.spends(1, 1)
+			r.spends(r.surely(1), 1)
 		}
 	case plainStop:
 		r.stops++
 		if d.stops++; d.stops > 1 {
-			r.spends(1, 1)
+			r.spends(r.surely(1), 1)
 		}
 		d.fresh = r.round
 	case plainReset:
@@ -412,5 +423,8 @@ func (r *referee) sayData(d *duel, f plainFrame) string {
 // many connections its application has accepted or opened.
 func (r *referee) calm(conns uint64) bool {
 	earned := 1000 + int(time.Since(r.began)/(10*time.Millisecond)) + r.paid/4096 + 2*int(conns)
-	return r.cost > earned+1
+	if r.wasBlind {
+		earned += 1000 // for payload that it has not seen
+	}
+	return r.cost > earned+1+2*r.opens // two strays are free for each connection that has ended
 }

@@ -418,30 +418,3 @@ func TestDecoderAdvanceBeyondThePayloadPanics(t *testing.T) {
 		}
 	}
 }
-
-// FuzzDecoder decodes any bytes in any pieces. A byte of splits is a piece's length;
-// from 128 on the piece goes past the decoder as far as it may.
-func FuzzDecoder(f *testing.F) {
-	f.Add(everyFrame(f), []byte{1, 7, 8, 9, 0, 30, 130, 255})
-	f.Add(everyFrame(f), []byte{})
-	f.Add(rawFrame(TypeData, 0, 1, pattern(300))[:250], []byte{25, 255})
-	f.Add(rawFrame(TypeOpen, 0, 1, pattern(MaxControlLen)), []byte{9, 100, 100})
-	f.Add(rawFrame(TypeWindow, 0, 1, bytes.Repeat([]byte{0xff}, 8)), []byte{3})
-	f.Add([]byte("not a frame"), []byte{3})
-	f.Fuzz(func(t *testing.T, stream, splits []byte) {
-		tr := tracker{t: t}
-		rest := stream
-		for _, c := range splits {
-			n := min(int(c&127), len(rest))
-			if c >= 128 && tr.d.Remaining() > 0 {
-				n = min(n, tr.d.Remaining())
-				tr.advance(rest, n)
-			} else if tr.feed(rest[:n]); tr.err != nil {
-				break
-			}
-			rest = rest[n:]
-		}
-		tr.feed(rest)
-		tr.check(slowEvents(stream))
-	})
-}

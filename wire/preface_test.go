@@ -157,25 +157,3 @@ func TestPutPrefacePanicsOnWhatParsePrefaceRejects(t *testing.T) {
 		}
 	}
 }
-
-// FuzzParsePreface wants no panic, and what is accepted to be what may be sent.
-func FuzzParsePreface(f *testing.F) {
-	for _, s := range someSettings {
-		f.Add(rawPreface(s)[VTHeaderLen:])
-		f.Add(rawPreface(s, 1, 2, 3)[VTHeaderLen:])
-	}
-	f.Add([]byte("vtmux\n"))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		s, err := ParsePreface(body)
-		if err != nil {
-			return
-		}
-		b := make([]byte, PrefaceFrameLen)
-		PutPreface(b, s)
-		sent := bytes.Clone(body[:PrefaceLen])
-		sent[18], sent[19] = 0, 0
-		if !bytes.Equal(b[VTHeaderLen:], sent) {
-			t.Errorf("%x is sent on as %x", sent, b[VTHeaderLen:])
-		}
-	})
-}

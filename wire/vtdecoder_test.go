@@ -286,28 +286,3 @@ func TestTruncatedErrorText(t *testing.T) {
 		}
 	}
 }
-
-// FuzzVTDecoder decodes any bytes in any pieces. A byte of splits is a piece's length;
-// from 128 on the piece goes past the decoder as far as it may.
-func FuzzVTDecoder(f *testing.F) {
-	f.Add(sampleStream(), []byte{1, 19, 20, 21, 0, 7, 130, 255})
-	f.Add(sampleStream(), []byte{})
-	f.Add(slowFrame(addr.SocketAddr{}, pattern(300))[:250], []byte{25, 255})
-	f.Add([]byte("not a frame"), []byte{3})
-	f.Fuzz(func(t *testing.T, stream, splits []byte) {
-		fd := feeder{t: t}
-		rest := stream
-		for _, c := range splits {
-			n := min(int(c&127), len(rest))
-			if c >= 128 && fd.d.Remaining() > 0 {
-				n = min(n, fd.d.Remaining())
-				fd.advance(rest, n)
-			} else {
-				fd.feed(rest[:n])
-			}
-			rest = rest[n:]
-		}
-		fd.feed(rest)
-		fd.check(stream)
-	})
-}
