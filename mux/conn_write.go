@@ -256,7 +256,7 @@ func (c *conn) claimAlone(n int) []byte {
 	}
 	c.streak.Store(streak)
 	o.head = o.stg.spare()[:n]
-	o.control = false
+	o.control = false // as build would say; what is left there is the last batch's
 	o.phase = phaseSending
 	return o.head
 }

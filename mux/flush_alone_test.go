@@ -3,6 +3,10 @@ package mux
 import (
 	"bytes"
 	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
@@ -137,6 +141,58 @@ func TestDebtsBehindThoseThatFoundNoRoomAreSent(t *testing.T) {
 		synctest.Wait()
 		for i := range n + 1 {
 			b.frame(1+i, nil)
+		}
+	})
+}
+
+// A brokenWrites is a transport whose Write fails once it is told to.
+type brokenWrites struct {
+	net.Conn
+	broken atomic.Bool
+}
+
+func (c *brokenWrites) Write(p []byte) (int, error) {
+	if c.broken.Load() {
+		return 0, syscall.EPIPE
+	}
+	return c.Conn.Write(p)
+}
+
+// While a session drains, it may give up control frames that it can't send: the peer may
+// have drained too, and gone. A payload is another matter, also one whose batch nobody built:
+//
+//  1. Shutdown has begun. GOAWAY and PING, a batch of control frames, have been sent.
+//  2. The transport stops taking anything.
+//  3. A lone writer puts its frame into a batch of its own.
+//
+// Without control in claimAlone, Write would report that it has sent the payload.
+func TestLonePayloadOfADrainingSessionIsNotGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		transport := &brokenWrites{Conn: near}
+		b := startBare(t, transport, far, &Config{Protocol: Protocol1, KeepAliveInterval: -1}, false, false)
+		b.one = &bareOne{ids: make(map[int]wire.ID)}
+		b.one.start(b)
+		c := b.open(1)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		shut := async(func() error { return b.s.shutdown(ctx) })
+		for _, want := range []wire.FrameType{wire.TypeGoAway, wire.TypePing} {
+			if f := b.one.read(b); f.header.Type != want {
+				t.Fatalf("got %v, want a frame of type %v", f.header, want)
+			}
+		}
+		synctest.Wait()
+
+		transport.broken.Store(true)
+		if _, err := c.Write([]byte("payload")); !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("Write returned %v, want EPIPE", err)
+		}
+		if !b.s.dead.Load() {
+			t.Error("the session goes on")
+		}
+		if err := <-shut; err == nil {
+			t.Error("Shutdown reports that nothing was lost")
 		}
 	})
 }
