@@ -145,6 +145,11 @@ func (p *Peer) Addr() netip.AddrPort {
 	return p.addr
 }
 
+// PID returns the process's number, for who wants to know what it uses.
+func (p *Peer) PID() int {
+	return p.cmd.Process.Pid
+}
+
 // Open makes the peer open a connection and do what the script says.
 func (p *Peer) Open(addr netip.AddrPort, s Script) error {
 	return p.send(command{Command: "open", Addr: &addr, Script: &s})

@@ -39,20 +39,22 @@ const (
 // A Script says what an end does with one connection.
 type Script struct {
 	Order     Order `json:"order"`
-	Send      int   `json:"send"`       // bytes; without meaning for Echo
+	Send      int   `json:"send"`       // bytes; without meaning for Echo, and for Acknowledge what one byte is for
 	WriteSize int   `json:"write_size"` // bytes that one write offers
 	Flush     bool  `json:"flush"`      // after each write
+	Unsummed  bool  `json:"unsummed"`   // for measurements: what is received is counted only
 }
 
 // An Order is the order of a script's steps. "End" is to end one's own half: shutdown, CloseWrite.
 type Order string
 
 const (
-	Duplex     Order = "duplex"      // send and end, and meanwhile read to the end
-	WriteFirst Order = "write-first" // send and end, then read to the end
-	ReadFirst  Order = "read-first"  // read to the end, then send and end
-	Echo       Order = "echo"        // send back what is read, and end at the end
-	Abandon    Order = "abandon"     // read one byte, send, flush, drop the connection without ending it
+	Duplex      Order = "duplex"      // send and end, and meanwhile read to the end
+	WriteFirst  Order = "write-first" // send and end, then read to the end
+	ReadFirst   Order = "read-first"  // read to the end, then send and end
+	Echo        Order = "echo"        // send back what is read, and end at the end
+	Acknowledge Order = "acknowledge" // read to the end, in reads of WriteSize, and send a byte for each Send bytes
+	Abandon     Order = "abandon"     // read one byte, send, flush, drop the connection without ending it
 )
 
 // MaxFlushed is the most that the peer may offer in one write, flushed, without sending it twice (see B4 in the README).

@@ -41,6 +41,7 @@ pub async fn converse(conn: MuxConnection, opened: bool, script: Script, entry: 
             err => err,
         },
         Order::Echo => echo(reader, writer, script, &entry).await,
+        Order::Acknowledge => acknowledge(reader, writer, script, &entry).await,
         Order::Abandon => match receive_one(reader, &entry).await {
             Ok(()) => send(writer, pattern, script, &entry).await,
             err => err,
@@ -107,13 +108,41 @@ async fn echo(
         match reader.read(&mut buf).await? {
             0 => return writer.shutdown().await,
             n => {
-                entry.received(&buf[..n]);
+                if script.unsummed {
+                    entry.counted(n);
+                } else {
+                    entry.received(&buf[..n]);
+                }
                 writer.write_all(&buf[..n]).await?;
                 if script.flush {
                     writer.flush().await?;
                 }
                 entry.sent(n);
             }
+        }
+    }
+}
+
+async fn acknowledge(
+    reader: &mut Reader,
+    writer: &mut Writer,
+    script: Script,
+    entry: &Entry,
+) -> io::Result<()> {
+    let mut buf = vec![0; script.write_size];
+    let mut due = 0;
+    loop {
+        let n = reader.read(&mut buf).await?;
+        if n == 0 {
+            return writer.shutdown().await;
+        }
+        entry.counted(n);
+        due += n as u64;
+        while due >= script.send {
+            due -= script.send;
+            writer.write_all(b"a").await?;
+            writer.flush().await?;
+            entry.sent(1);
         }
     }
 }

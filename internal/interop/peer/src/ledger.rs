@@ -77,6 +77,11 @@ impl Entry {
         });
     }
 
+    /// Counts bytes that are not summed up.
+    pub fn counted(&self, bytes: usize) {
+        self.update(|c| c.received += bytes as u64);
+    }
+
     pub fn finish(&self, result: std::io::Result<()>) {
         self.update(|c| {
             c.phase = "finished";

@@ -45,13 +45,16 @@ pub enum Driver {
 #[serde(deny_unknown_fields)]
 pub struct Script {
     pub order: Order,
-    /// Bytes to send. Without meaning for an echo.
+    /// Bytes to send. Without meaning for an echo; for an acknowledgement, the bytes that it is for.
     #[serde(default)]
     pub send: u64,
     /// Bytes offered by one call of write.
     pub write_size: usize,
     /// Flush after each write.
     pub flush: bool,
+    /// Do not sum up what is received: that costs more than receiving it.
+    #[serde(default)]
+    pub unsummed: bool,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -65,6 +68,8 @@ pub enum Order {
     ReadFirst,
     /// Send back all that is read; shut down at the end.
     Echo,
+    /// Read to the end, in reads of write_size, and send a byte for each `send` bytes read.
+    Acknowledge,
     /// Read one byte, send, flush, and drop the connection without shutting it down.
     Abandon,
 }
