@@ -14,13 +14,21 @@ import (
 // VTMux is this library with protocol 1, VTMuxVT with the vt-muxer protocol. The defaults are what its users get; only
 // the limits of connections are raised, for the scenarios that have more of them than a proxy should let one peer open.
 var (
-	VTMux   = ours("vtmux", mux.Protocol1)
-	VTMuxVT = ours("vtmux-vt", mux.ProtocolVT)
+	VTMux = ours(Adapter{
+		Name:   "vtmux",
+		Config: "protocol 1, defaults; limits of connections raised",
+		TLS:    true,
+	}, mux.Protocol1)
+	VTMuxVT = ours(Adapter{
+		Name:   "vtmux-vt",
+		Config: "vt-muxer protocol, defaults; limits of connections raised",
+		Lacks:  lacksFlowControl,
+	}, mux.ProtocolVT)
 )
 
-func ours(name string, protocol mux.Protocol) Adapter {
+func ours(a Adapter, protocol mux.Protocol) Adapter {
 	cfg := &mux.Config{Protocol: protocol, MaxConns: 1 << 20, AcceptBacklog: 1 << 20}
-	return overTCP(name,
+	return overTCP(a,
 		func(c net.Conn) (Session, error) {
 			p, err := mux.NewPipe(c, cfg)
 			return &vtClient{Pipe: p}, err
@@ -31,6 +39,9 @@ func ours(name string, protocol mux.Protocol) Adapter {
 		},
 	)
 }
+
+// lacksFlowControl is the Lacks of a protocol where a stream that nobody reads stops the others.
+var lacksFlowControl = lacksUnread("streams that nobody reads stop all others")
 
 type vtClient struct {
 	*mux.Pipe

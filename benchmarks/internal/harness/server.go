@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 
 	"github.com/vtmux/vtmux/benchmarks/internal/adapter"
 	"github.com/vtmux/vtmux/benchmarks/internal/scenario"
@@ -25,12 +26,14 @@ const environment = "VTMUX_BENCHMARK_SERVER"
 type spec struct {
 	Adapter  string
 	Scenario string
-	Streams  int
 	Profiles Profiles
 }
 
-// askMemory is the one question that a server answers, on standard input. The end of the input ends the server.
-const askMemory = "memory"
+// The questions that a server answers, on standard input. The end of the input ends the server.
+const (
+	askMemory = "memory"
+	askUsage  = "usage"
+)
 
 // Main does not return in a process that was started as a server.
 func Main() {
@@ -54,45 +57,72 @@ func serverMain(encoded string) error {
 	if err != nil {
 		return err
 	}
-	sc, err := scenario.Lookup(sp.Scenario, sp.Streams)
+	sc, err := scenario.Lookup(sp.Scenario)
 	if err != nil {
 		return err
+	}
+	if sc.OneCore {
+		if _, err := useOneCore(); err != nil {
+			return err
+		}
 	}
 	stop, err := sp.Profiles.start("server")
 	if err != nil {
 		return err
 	}
-	address, session, err := a.Listen()
+	address, session, err := a.Listen(sc.Options())
 	if err != nil {
 		return err
 	}
+	var serving atomic.Value
 	go func() {
 		s, err := session()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "server:", err)
 			return
 		}
+		serving.Store(&s)
 		sc.Serve(s) // ends with its client, just before this process is told to
 	}()
-	if err := answer(address); err != nil {
+	if err := answer(address, &serving); err != nil {
 		return err
 	}
 	return stop()
 }
 
-// answer prints the server's address, and then answers questions until there are no more.
-func answer(address string) error {
+// answer prints the server's address, and then answers questions until there are no more. serving holds the session.
+func answer(address string, serving *atomic.Value) error {
 	fmt.Println(address)
-	in := bufio.NewScanner(os.Stdin)
+	in, out := bufio.NewScanner(os.Stdin), json.NewEncoder(os.Stdout)
 	for in.Scan() {
-		if in.Text() != askMemory {
+		var a any
+		switch in.Text() {
+		case askMemory:
+			a = ReadMemory()
+		case askUsage:
+			u, err := serverUsage(serving)
+			if err != nil {
+				return err
+			}
+			a = u
+		default:
 			return fmt.Errorf("unknown question %q", in.Text())
 		}
-		if err := json.NewEncoder(os.Stdout).Encode(ReadMemory()); err != nil {
+		if err := out.Encode(a); err != nil {
 			return err
 		}
 	}
 	return in.Err()
+}
+
+// serverUsage gives what this process has used, or the one that does the work for it.
+func serverUsage(serving *atomic.Value) (Usage, error) {
+	if s, ok := serving.Load().(*adapter.Session); ok {
+		if foreign, ok := (*s).(interface{ PID() int }); ok {
+			return foreignUsage(foreign.PID())
+		}
+	}
+	return ReadUsage(), nil
 }
 
 // A server is a process that serves one session.
@@ -134,16 +164,19 @@ func startServer(sp spec) (*server, error) {
 	return s, nil
 }
 
-// memory asks the server for its own.
-func (s *server) memory() (m Memory, err error) {
-	if _, err := fmt.Fprintln(s.stdin, askMemory); err != nil {
-		return m, err
+func (s *server) memory() (m Memory, err error) { err = s.ask(askMemory, &m); return m, err }
+func (s *server) usage() (u Usage, err error)   { err = s.ask(askUsage, &u); return u, err }
+
+// ask puts a question to the server.
+func (s *server) ask(question string, answer any) error {
+	if _, err := fmt.Fprintln(s.stdin, question); err != nil {
+		return err
 	}
 	line, err := s.stdout.ReadBytes('\n')
 	if err != nil {
-		return m, err
+		return err
 	}
-	return m, json.Unmarshal(line, &m)
+	return json.Unmarshal(line, answer)
 }
 
 func (s *server) stop() error {

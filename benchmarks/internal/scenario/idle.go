@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"fmt"
 	"io"
 	"net"
 
@@ -11,7 +12,8 @@ import (
 // the memory that they hold. Neither end has a goroutine or buffer of its own that would count as the library's.
 func Idle(n int) Scenario {
 	return Scenario{
-		Name:    "Idle",
+		Name:    fmt.Sprintf("Idle%d", n),
+		What:    fmt.Sprintf("%d idle streams", n),
 		Streams: n,
 		OpBytes: 1,
 		Serve: func(s adapter.Session) error {
@@ -26,7 +28,14 @@ func Use(s adapter.Session) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c, turn(c, make([]byte, 1))
+	if _, err = c.Write([]byte{'?'}); err != nil {
+		return nil, err
+	}
+	var answer [1]byte
+	if _, err = io.ReadFull(c, answer[:]); err == nil && answer[0] != '?' {
+		err = errAnswer
+	}
+	return c, err
 }
 
 // hold echoes a byte on each stream and keeps it.

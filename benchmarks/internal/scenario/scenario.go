@@ -1,4 +1,7 @@
 // Package scenario has what the libraries are compared by. Each scenario is one file.
+//
+// What is sent is checked where it arrives: an answer is compared with the question, byte by byte, and what is only taken
+// is looked at wherever a message or block begins. A library that loses, repeats or mixes up bytes fails.
 package scenario
 
 import (
@@ -6,6 +9,8 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,8 +21,17 @@ import (
 // A Scenario is one workload, both ends of it.
 type Scenario struct {
 	Name    string
-	Streams int // that the client opens
-	OpBytes int // payload of one operation, in one direction
+	What    string // for a table
+	Streams int    // that the client opens
+	OpBytes int    // payload of one operation, in one direction
+	Both    bool   // as much goes the other way
+	Unit    Unit   // what a rate counts
+
+	TLS     bool // over TLS 1.3
+	OneCore bool // both processes on the same core
+
+	// Task tells an adapter whose server is not this program what Serve does.
+	Task adapter.Task
 
 	// Serve is the server: it deals with all the streams of a session.
 	Serve func(adapter.Session) error
@@ -30,20 +44,83 @@ type Scenario struct {
 	DriveSession func(adapter.Session, Budget) (Sample, error)
 }
 
-// Timed lists the scenarios that are measured by time.
-var Timed = []Scenario{RTT, Crowd128, Bulk, Bulk8, Bulk8Unread, Open}
+// A Unit is what is counted in a second.
+type Unit string
 
-// Lookup finds a scenario by its name. streams is how many it has, where that is a parameter.
-func Lookup(name string, streams int) (Scenario, error) {
-	if name == "Idle" {
-		return Idle(streams), nil
+const (
+	Messages    Unit = "msgs/s"
+	Connections Unit = "conns/s"
+	Megabytes   Unit = "MB/s" // of 10^6 bytes
+)
+
+// Options are what an adapter must know of the scenario.
+func (s Scenario) Options() adapter.Options { return adapter.Options{TLS: s.TLS, Task: s.Task} }
+
+// Carried gives the payload bytes of n operations, both directions together.
+func (s Scenario) Carried(n int64) int64 {
+	if s.Both {
+		n *= 2
 	}
-	for _, s := range Timed {
+	return n * int64(s.OpBytes)
+}
+
+// Rate gives what a sample did in a second, in the scenario's unit.
+func (s Scenario) Rate(sample Sample) float64 {
+	if s.Unit == Megabytes {
+		return sample.PerSecond() * float64(s.OpBytes) / 1e6
+	}
+	return sample.PerSecond()
+}
+
+// families are the scenarios that come in sizes.
+var families = map[string]func(n int) Scenario{
+	"Crowd": Crowd,
+	"Small": Small,
+	"Open":  Open,
+	"Bulk":  Bulk,
+	"Idle":  Idle,
+}
+
+// Lookup finds a scenario by its name: RTT, RTTOneCore, Bulk8Unread, or a family's and its number, as in Crowd128. TLS in
+// front makes it one over TLS.
+func Lookup(name string) (Scenario, error) {
+	rest, overTLS := strings.CutPrefix(name, "TLS")
+	s, ok := lookup(rest)
+	if !ok {
+		return Scenario{}, fmt.Errorf("no scenario %q", name)
+	}
+	if overTLS {
+		s.Name, s.TLS = name, true
+		s.What += ", over TLS 1.3"
+	}
+	return s, nil
+}
+
+func lookup(name string) (Scenario, bool) {
+	for _, s := range []Scenario{RTT, RTTOneCore, Bulk8Unread} {
 		if s.Name == name {
-			return s, nil
+			return s, true
 		}
 	}
-	return Scenario{}, fmt.Errorf("no scenario %q", name)
+	i := strings.IndexAny(name, "0123456789")
+	if i < 0 {
+		return Scenario{}, false
+	}
+	n, err := strconv.Atoi(name[i:])
+	family := families[name[:i]]
+	if err != nil || n < 1 || family == nil {
+		return Scenario{}, false
+	}
+	return family(n), true
+}
+
+// Must is Lookup for a name in the program's text.
+func Must(name string) Scenario {
+	s, err := Lookup(name)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return s
 }
 
 // A Budget bounds a Drive: by operations, shared among the streams, or, if Ops is 0, by time.
@@ -56,19 +133,24 @@ type Budget struct {
 type Sample struct {
 	Ops       int64
 	Elapsed   time.Duration
-	Latencies []time.Duration // of each operation, where the scenario takes them
+	Latencies []time.Duration // of the operations that were timed, where the scenario does that; good until the next Drive
 }
 
 // PerSecond gives operations a second.
 func (s Sample) PerSecond() float64 { return float64(s.Ops) / s.Elapsed.Seconds() }
 
-// Percentile gives the latency that a share p of the operations did not exceed.
-func (s Sample) Percentile(p float64) time.Duration {
+// Percentiles gives for each share in ps the latency that so many of the operations did not exceed, or nothing where none
+// was timed.
+func (s Sample) Percentiles(ps ...float64) []time.Duration {
 	if len(s.Latencies) == 0 {
-		return 0
+		return nil
 	}
 	sorted := slices.Sorted(slices.Values(s.Latencies))
-	return sorted[min(int(p*float64(len(sorted))), len(sorted)-1)]
+	at := make([]time.Duration, len(ps))
+	for i, p := range ps {
+		at[i] = sorted[min(int(p*float64(len(sorted))), len(sorted)-1)]
+	}
+	return at
 }
 
 // A quota tells one stream whether to go on. In its loop it costs a comparison and the load of a word that changes
@@ -79,6 +161,9 @@ type quota struct {
 }
 
 func (q quota) allows(done int64) bool { return done < q.ops && !q.stop.Load() }
+
+// last reports whether the operation after so many is the last one that q.ops allows.
+func (q quota) last(done int64) bool { return done == q.ops-1 }
 
 // drive works on all the streams at once and measures from the first one's start to the last one's end.
 func drive(streams []net.Conn, b Budget, work func(net.Conn, quota) (int64, error)) (Sample, error) {
@@ -113,20 +198,4 @@ func workers(n int, b Budget, work func(int, quota) (int64, error)) (Sample, err
 	}
 	wg.Wait()
 	return Sample{Ops: total.Load(), Elapsed: time.Since(start)}, errors.Join(errs...)
-}
-
-// eachStream is a server that deals with every stream on a goroutine of its own.
-func eachStream(serve func(net.Conn) error) func(adapter.Session) error {
-	return func(s adapter.Session) error {
-		for {
-			c, err := s.Accept()
-			if err != nil {
-				return err
-			}
-			go func() {
-				defer c.Close()
-				serve(c) // its error is the client's to notice
-			}()
-		}
-	}
 }

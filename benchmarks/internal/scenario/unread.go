@@ -2,29 +2,28 @@ package scenario
 
 import (
 	"errors"
+	"io"
 	"net"
-	"os"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/vtmux/vtmux/benchmarks/internal/adapter"
 )
 
-// Bulk8 is Bulk on 8 streams at once.
-var Bulk8 = bulk8("Bulk8", 0)
+// Bulk8Unread is Bulk on 8 streams, beside 100 that the client writes to and nobody reads.
+var Bulk8Unread = bulk8Unread()
 
-// Bulk8Unread is Bulk8 beside 100 streams that the client writes to and nobody reads.
-var Bulk8Unread = bulk8("Bulk8Unread", 100)
+const (
+	bulkStreams   = 8
+	unreadStreams = 100
+)
 
-const bulkStreams = 8
-
-func bulk8(name string, unread int) Scenario {
+func bulk8Unread() Scenario {
 	return Scenario{
-		Name:    name,
-		Streams: bulkStreams + unread,
+		Name:    "Bulk8Unread",
+		What:    "bulk, 8 streams beside 100 that nobody reads",
+		Streams: bulkStreams + unreadStreams,
 		OpBytes: batchBytes,
-		Serve:   firstStreams(bulkStreams, swallow),
+		Unit:    Megabytes,
+		Serve:   eachStream(blockBytes, swallowOrLeave),
 		Drive: func(streams []net.Conn, b Budget) (Sample, error) {
 			stop := stuff(streams[bulkStreams:])
 			s, err := drive(streams[:bulkStreams], b, pour)
@@ -33,40 +32,26 @@ func bulk8(name string, unread int) Scenario {
 	}
 }
 
-// firstStreams is a server that serves the first n streams and leaves the others alone.
-func firstStreams(n int64, serve func(net.Conn) error) func(adapter.Session) error {
-	var accepted atomic.Int64
-	all := eachStream(serve)
-	return func(s adapter.Session) error { return all(leaving{s, n, &accepted}) }
-}
-
-// leaving is a session whose Accept keeps all but the first n streams to itself.
-type leaving struct {
-	adapter.Session
-	n        int64
-	accepted *atomic.Int64
-}
-
-func (l leaving) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Session.Accept()
-		if err != nil || l.accepted.Add(1) <= l.n {
-			return c, err
-		}
-		go func() { // holds c, so that it is not collected
-			<-make(chan struct{})
-			c.Close()
-		}()
+// swallowOrLeave leaves a stream alone whose first byte is not a block's of [Bulk].
+func swallowOrLeave(c net.Conn, p []byte) error {
+	if _, err := io.ReadFull(c, p[:1]); err != nil {
+		return err
 	}
+	if p[0] == 0 {
+		<-make(chan struct{}) // holds c, so that it is not collected
+	}
+	return swallow(c, p, 1)
 }
 
-// stuff writes to the streams for as long as they take it, until stop, which waits for that.
+// stuff writes to the streams for as long as they take it, until stop, which waits for that. The blocks are all zeros.
 func stuff(streams []net.Conn) (stop func() error) {
 	var wg sync.WaitGroup
 	errs := make([]error, len(streams))
 	for i, c := range streams {
 		wg.Go(func() {
-			c.SetWriteDeadline(time.Time{})
+			if errs[i] = c.SetWriteDeadline(time.Time{}); errs[i] != nil {
+				return
+			}
 			for block := make([]byte, blockBytes); errs[i] == nil; {
 				_, errs[i] = c.Write(block)
 			}
@@ -78,7 +63,7 @@ func stuff(streams []net.Conn) (stop func() error) {
 		}
 		wg.Wait()
 		for i, err := range errs {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
+			if timeout, ok := err.(net.Error); ok && timeout.Timeout() { // not all libraries give os.ErrDeadlineExceeded
 				errs[i] = nil
 			}
 		}
