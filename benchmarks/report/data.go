@@ -62,12 +62,16 @@ func writeData(file string, d *data) error {
 		return err
 	}
 	b := bytes.NewBuffer(bytes.TrimSuffix(p, []byte("null\n}")))
+	b.WriteString("[")
 	for i, v := range d.Values {
 		line, err := json.Marshal(v.rounded())
 		if err != nil {
 			return err
 		}
-		b.WriteString(map[bool]string{true: "[\n", false: ",\n"}[i == 0])
+		if i > 0 {
+			b.WriteString(",")
+		}
+		b.WriteString("\n")
 		b.Write(line)
 	}
 	b.WriteString("\n]}\n")
