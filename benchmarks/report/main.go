@@ -54,6 +54,7 @@ var (
 
 func main() {
 	harness.Main()
+	stepMain()
 	log.SetFlags(0)
 	log.SetPrefix("report: ")
 	o, err := parse(os.Args[1:])
@@ -161,7 +162,7 @@ func measure(o options, d *data) error {
 		default:
 		}
 		progress.show(s.String())
-		values, err := s.take(o)
+		values, err := s.take(o.profiles)
 		d.Values = append(d.Values, values...)
 		if err != nil {
 			d.Failures = append(d.Failures, failure{s.scenario, s.library.Name, s.round, err.Error()})

@@ -4,13 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/vtmux/vtmux/benchmarks/internal/adapter"
-	"github.com/vtmux/vtmux/benchmarks/internal/harness"
 	"github.com/vtmux/vtmux/benchmarks/internal/scenario"
 )
 
@@ -21,6 +19,8 @@ type step struct {
 	round    int // from 1
 	rounds   int
 	seconds  float64
+	warmup   float64
+	mostIdle int
 	estimate time.Duration // corrected by what the steps before took
 }
 
@@ -95,7 +95,10 @@ func (p *plan) add(name string, o settings) {
 	}
 	for round := range rounds {
 		for _, a := range able {
-			s := step{scenario: name, library: a, round: round + 1, rounds: rounds, seconds: seconds}
+			s := step{
+				scenario: name, library: a, round: round + 1, rounds: rounds,
+				seconds: seconds, warmup: o.Warmup, mostIdle: o.MostIdle,
+			}
 			s.estimate = time.Duration((s.seconds + o.Warmup + 0.1) * float64(time.Second))
 			if name == idle {
 				s.estimate = 300*time.Millisecond + time.Duration(o.MostIdle)*80*time.Microsecond
@@ -134,109 +137,4 @@ func chooseScenarios(o options) ([]string, error) {
 	return chosen, nil
 }
 
-// take measures.
-func (s step) take(o options) ([]value, error) {
-	if s.scenario == idle {
-		return s.takeIdle(o.MostIdle)
-	}
-	sc, err := scenario.Lookup(s.scenario)
-	if err != nil {
-		return nil, err
-	}
-	var profiles harness.Profiles
-	if s.library.Name == adapter.VTMux.Name && s.round == s.rounds {
-		profiles = o.profiles.For(s.scenario)
-	}
-	m, err := s.run(sc, o.Warmup, profiles)
-	if err != nil {
-		return nil, err
-	}
-	return []value{s.value(sc, m)}, nil
-}
-
-// run does one run with fresh processes. Of its profiles, the server's has the warm-up in it.
-func (s step) run(sc scenario.Scenario, warmup float64, p harness.Profiles) (m harness.Measurement, err error) {
-	run, err := harness.Start(s.library, sc, p)
-	if err != nil {
-		return m, err
-	}
-	defer func() { err = errors.Join(err, run.Close()) }()
-	if err := run.Open(); err != nil {
-		return m, err
-	}
-	if _, err := run.Drive(scenario.Budget{Time: seconds(warmup)}); err != nil {
-		return m, err
-	}
-	runtime.GC() // the last run's garbage is not this one's
-	stop, err := p.Client()
-	if err != nil {
-		return m, err
-	}
-	if m, err = run.Measure(scenario.Budget{Time: seconds(s.seconds)}); err != nil {
-		return m, err
-	}
-	return m, stop()
-}
-
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-
-// value turns a measurement into figures. What nobody counted is not among them.
-func (s step) value(sc scenario.Scenario, m harness.Measurement) value {
-	n := float64(m.Ops)
-	f := map[figure]float64{rate: sc.Rate(m.Sample)}
-	if m.Usage.CPU > 0 {
-		f[cpu] = float64(m.Usage.CPU) / n
-		f[switches] = float64(m.Usage.Switches) / n
-	}
-	if m.Usage.IO && !s.library.UDP {
-		f[calls] = float64(m.Usage.Calls) / n
-	}
-	if m.Usage.Go {
-		f[allocs] = float64(m.Usage.Mallocs) / n
-	}
-	if m.Wire > 0 {
-		f[wire] = float64(m.Wire) / float64(sc.Carried(m.Ops))
-	}
-	if p := m.Percentiles(0.50, 0.90, 0.99, 0.999); p != nil {
-		for i, name := range []figure{p50, p90, p99, p999} {
-			f[name] = float64(p[i])
-		}
-	}
-	return value{Scenario: s.scenario, Library: s.library.Name, Round: s.round, Figures: f}
-}
-
-// Limits of the idle scenario, for the machine's sake.
-const (
-	// mostFiles is what raw TCP may have, which needs a file a connection at either end: systems often allow 20,000.
-	mostFiles = 10_000
-	// mostHeavy is for a library that needs a hundred times the memory of others.
-	mostHeavy = 10_000
-)
-
-// takeIdle measures all the idle scenarios, up to so many connections.
-func (s step) takeIdle(most int) ([]value, error) {
-	switch s.library.Name {
-	case adapter.TCP.Name:
-		most = min(most, mostFiles)
-	case adapter.HTTP2.Name:
-		most = min(most, mostHeavy)
-	}
-	var counts []int
-	for _, n := range idleCounts {
-		if n <= most {
-			counts = append(counts, n)
-		}
-	}
-	steps, err := harness.Idle(s.library, counts)
-	var values []value
-	for i, st := range steps {
-		f := map[figure]float64{total: float64(st.Total()) - float64(steps[0].Total())}
-		if i > 1 {
-			f[perConn] = st.PerConn(steps[1])
-		}
-		if i > 0 {
-			values = append(values, value{Scenario: fmt.Sprint(idle, st.Conns), Library: s.library.Name, Round: s.round, Figures: f})
-		}
-	}
-	return values, err
-}

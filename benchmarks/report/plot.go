@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"image/color"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -74,6 +75,9 @@ func over(family string, counts []int, f figure, unit float64) func(*data, strin
 	}
 }
 
+// sorted gives the numbers in order, each once.
+func sorted(n []int) []int { return slices.Compact(slices.Sorted(slices.Values(n))) }
+
 // across gives figures of scenarios side by side.
 func across(scenarios []string, figures []figure, unit float64) func(*data, string) plotter.XYs {
 	return func(d *data, library string) (points plotter.XYs) {
@@ -130,7 +134,7 @@ func (p plotFile) draw(d *data) ([]byte, error) {
 	legend.YPosition = draw.PosCenter
 	legend.Padding = vg.Points(3)
 	empty := true
-	for _, library := range order(d.libraries()) {
+	for _, library := range ranked(d.libraries()) {
 		points := p.points(d, library)
 		if len(points) == 0 {
 			continue

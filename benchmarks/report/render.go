@@ -12,7 +12,7 @@ import (
 
 // render makes RESULTS.md.
 func render(d *data, drawn []plotFile) []byte {
-	r := &renderer{d: d, libraries: order(d.libraries())}
+	r := &renderer{d: d, libraries: ranked(d.libraries())}
 	r.head()
 	r.comparison()
 	r.plots(drawn)
@@ -24,8 +24,8 @@ func render(d *data, drawn []plotFile) []byte {
 	return []byte(r.b.String())
 }
 
-// order puts vtmux second.
-func order(names []string) []string {
+// ranked puts vtmux second.
+func ranked(names []string) []string {
 	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(place(a), place(b)) })
 	return names
 }

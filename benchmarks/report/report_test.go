@@ -24,6 +24,7 @@ var update = flag.Bool("update", false, "write the golden file anew")
 
 func TestMain(m *testing.M) {
 	harness.Main()
+	stepMain()
 	os.Exit(m.Run())
 }
 
@@ -359,6 +360,14 @@ func TestPartDoesNotOverwriteTheWhole(t *testing.T) {
 		if dir, err := folder(o); err != nil || dir == "." {
 			t.Errorf("%s: %q, %v", args, dir, err)
 		}
+	}
+}
+
+// TestStepThatFails: its words come with the error, and the others go on.
+func TestStepThatFails(t *testing.T) {
+	s := step{scenario: "Nonsense1", library: adapter.TCP, round: 1, rounds: 1}
+	if _, err := s.take(harness.Profiles{}); err == nil || !strings.Contains(err.Error(), `no scenario "Nonsense1"`) {
+		t.Errorf("%v", err)
 	}
 }
 

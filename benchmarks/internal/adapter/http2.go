@@ -1,6 +1,8 @@
 package adapter
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -35,6 +37,10 @@ func dialHTTP2(c net.Conn) (Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The server's settings come before the answer. Until then no more than 100 streams may be opened.
+	if err := cc.Ping(context.Background()); err != nil {
+		return nil, err
+	}
 	scheme := "http"
 	if _, ok := c.(*net.TCPConn); !ok {
 		scheme = "https"
@@ -61,7 +67,7 @@ func (c *h2Client) Open() (net.Conn, error) {
 		resp, err := c.conn.RoundTrip(req)
 		if err != nil {
 			s.err = err
-			w.CloseWithError(err)
+			r.CloseWithError(err)
 			return
 		}
 		s.body = resp.Body
@@ -89,7 +95,15 @@ func (s *h2Stream) Read(p []byte) (int, error) {
 	return s.body.Read(p)
 }
 
-func (s *h2Stream) Write(p []byte) (int, error) { return s.w.Write(p) }
+// Write gives as its error why the request has failed, which comes after the pipe has been closed for it.
+func (s *h2Stream) Write(p []byte) (int, error) {
+	n, err := s.w.Write(p)
+	if err != nil {
+		<-s.answered
+		err = cmp.Or(s.err, err)
+	}
+	return n, err
+}
 
 // Close ends our half and takes what is left of the other in the background. To close the body before its end would be
 // a RST_STREAM, which this transport follows with a PING, and with a wait for its answer before the next open.
