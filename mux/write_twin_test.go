@@ -20,23 +20,25 @@ import (
 // The write path as a whole, without a lock, must earn its place against a twin that has one: at -cpu 1,2,4,8, over a
 // transport in memory. (That of its parts which is hard, staging, has a twin and a benchmark of its own.)
 
-// A sink is a transport that takes everything and gives nothing.
-type sink struct {
+// A takeAll is a transport that takes everything and gives nothing.
+type takeAll struct {
 	frames func([]byte) // gets each Write, if not nil
 	copied [64 << 10]byte
 	once   sync.Once
 	closed chan struct{}
 }
 
-func newSink(frames func([]byte)) *sink { return &sink{frames: frames, closed: make(chan struct{})} }
+func newTakeAll(frames func([]byte)) *takeAll {
+	return &takeAll{frames: frames, closed: make(chan struct{})}
+}
 
-func (s *sink) Read([]byte) (int, error) {
+func (s *takeAll) Read([]byte) (int, error) {
 	<-s.closed
 	return 0, io.EOF
 }
 
 // Write copies, as a kernel would.
-func (s *sink) Write(p []byte) (int, error) {
+func (s *takeAll) Write(p []byte) (int, error) {
 	if s.frames != nil {
 		s.frames(p)
 	}
@@ -46,16 +48,16 @@ func (s *sink) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (s *sink) Close() error {
+func (s *takeAll) Close() error {
 	s.once.Do(func() { close(s.closed) })
 	return nil
 }
 
-func (*sink) LocalAddr() net.Addr              { return &net.TCPAddr{} }
-func (*sink) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
-func (*sink) SetDeadline(time.Time) error      { return nil }
-func (*sink) SetReadDeadline(time.Time) error  { return nil }
-func (*sink) SetWriteDeadline(time.Time) error { return nil }
+func (*takeAll) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (*takeAll) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (*takeAll) SetDeadline(time.Time) error      { return nil }
+func (*takeAll) SetReadDeadline(time.Time) error  { return nil }
+func (*takeAll) SetWriteDeadline(time.Time) error { return nil }
 
 // A writePath carries the small writes of many connections to one transport.
 type writePath interface {
@@ -65,16 +67,16 @@ type writePath interface {
 
 var writePaths = []struct {
 	name string
-	make func(testing.TB, *sink) writePath
+	make func(testing.TB, *takeAll) writePath
 }{
 	{"lockfree", newOurPath},
-	{"mutex", func(_ testing.TB, t *sink) writePath { return newLockedPath(t) }},
+	{"mutex", func(_ testing.TB, t *takeAll) writePath { return newLockedPath(t) }},
 }
 
 // ourPath is the library.
 type ourPath struct{ *Pipe }
 
-func newOurPath(t testing.TB, s *sink) writePath {
+func newOurPath(t testing.TB, s *takeAll) writePath {
 	p, err := NewPipe(s, &Config{Protocol: ProtocolVT})
 	if err != nil {
 		t.Fatal(err)
@@ -205,7 +207,7 @@ func TestWritePathsKeepEachConnectionsOrder(t *testing.T) {
 	for _, w := range writePaths {
 		t.Run(w.name, func(t *testing.T) {
 			v := &frameCheck{t: t, next: map[addr.SocketAddr]uint64{}, opens: map[addr.SocketAddr]int{}, all: make(chan struct{}), want: writers * each}
-			path := w.make(t, newSink(v.take))
+			path := w.make(t, newTakeAll(v.take))
 			var wg sync.WaitGroup
 			for i := range writers {
 				c := path.open(t, i)
@@ -235,7 +237,7 @@ func TestWritePathsKeepEachConnectionsOrder(t *testing.T) {
 	}
 }
 
-// A frameCheck looks at what arrives in a sink.
+// A frameCheck looks at what arrives in a takeAll.
 type frameCheck struct {
 	t     *testing.T
 	rest  []byte
@@ -284,7 +286,7 @@ func BenchmarkWritePath(b *testing.B) {
 	for _, size := range []int{16, 128, 1024} {
 		for _, w := range writePaths {
 			b.Run(fmt.Sprintf("%dB/%s", size, w.name), func(b *testing.B) {
-				path := w.make(b, newSink(nil))
+				path := w.make(b, newTakeAll(nil))
 				defer path.Close()
 				var opened atomic.Int64
 				b.SetParallelism(max(writers/runtime.GOMAXPROCS(0), 1))
