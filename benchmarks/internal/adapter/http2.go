@@ -1,5 +1,7 @@
 package adapter
 
+//lint:file-ignore SA1019 x/net is what is compared; that its successor is net/http does not matter here
+
 import (
 	"cmp"
 	"context"
