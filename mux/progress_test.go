@@ -288,3 +288,25 @@ func TestBytesThatTheKernelPassesOnAreProgress(t *testing.T) {
 
 // canMove: this system tells what the peer's kernel has acknowledged.
 const canMove = runtime.GOOS == "linux"
+
+// TestWriteTimeoutEndsADrainingSessionToo: that the peer drains excuses a write that failed
+// because it has gone, not one that it would not take.
+func TestWriteTimeoutEndsADrainingSessionToo(t *testing.T) {
+	o := oneSetup{listen: true, cfg: fixed}
+	o.cfg.WriteTimeout = time.Second
+	oneRun(t, o, func(tc *oneTest) {
+		tc.acceptIDs(1)
+		tc.sendNow("GOAWAY 4294967295 0")
+		tc.deaf(true)
+		tc.sendNow("PING 0102030405060708")
+		tc.pass(o.cfg.WriteTimeout + 2*looksAfter(o.cfg.WriteTimeout))
+		select {
+		case <-tc.l.Done():
+		default:
+			tc.t.Fatal("the session goes on")
+		}
+		if err := tc.l.Err(); !isWriteTimeout(err) {
+			tc.t.Errorf("Err is %v", err)
+		}
+	})
+}

@@ -94,6 +94,9 @@ func (o *writeSide) sendAll(c *conn) error {
 func (o *writeSide) isMoot(err error) bool {
 	s := o.s
 	o.failed = err
+	if err == ErrWriteTimeout {
+		return false // the peer is there, and has had its time
+	}
 	if o.control && (s.draining.Load() || s.peerDrains.Load()) && s.halfClosed.CompareAndSwap(false, true) {
 		o.gone = true
 		s.endAfter(endLinger, &TransportError{Op: "write", Err: err})

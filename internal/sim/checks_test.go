@@ -39,6 +39,12 @@ func (w *world) sessionErr(e *end, err error) bool {
 		return errors.Is(err, mux.ErrNoPreface) && protocol.Code == mux.CodeTimeout && w.now() >= cfg.PrefaceTimeout
 	case errors.Is(err, mux.ErrSilent):
 		return cfg.KeepAliveInterval >= 0 && max(w.silence[e.i], w.now()-w.lastIn[e.i]) >= cfg.KeepAliveInterval+cfg.KeepAliveTimeout
+	case errors.Is(err, mux.ErrWriteTimeout):
+		mute := max(w.mute[e.i], w.now()-w.lastOut[e.i])
+		if k := w.kind[e.i]; k != Plain && k != Sock {
+			mute = w.now() // there only Writes that are over are seen to take anything
+		}
+		return cfg.WriteTimeout > 0 && mute >= cfg.WriteTimeout
 	case errors.As(err, &transport):
 		return w.fault != "" || !w.alive(peer) || peer.closed || peer.shut
 	}

@@ -107,11 +107,12 @@ func (k *Link) Sync() {
 	k.mu.Unlock()
 }
 
-// Over reports whether end i has ended its direction.
+// Over reports whether nothing can be written by end i any more: it has ended its
+// direction, or writing fails.
 func (k *Link) Over(i int) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.ways[i].fin
+	return k.ways[i].fin || k.ways[i].writeErr != nil
 }
 
 // Deliver lets n more bytes of from's arrive, as far as there are so many, and its end

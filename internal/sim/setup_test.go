@@ -88,6 +88,7 @@ func drawConfig(r *rand.Rand, vt bool) (c config) {
 		c.KeepAliveTimeout = 70 * time.Millisecond
 	}
 	c.PrefaceTimeout = pick(r, 0, 0, 0, 20*time.Millisecond)
+	c.WriteTimeout = pick(r, 0, 0, -1, 100*time.Millisecond)
 	return c
 }
 
@@ -95,7 +96,8 @@ func drawConfig(r *rand.Rand, vt bool) (c config) {
 // fire at the same time do so in any order.
 func (c *config) apart(i time.Duration) {
 	for at, def := range map[*time.Duration]time.Duration{&c.KeepAliveInterval: 15 * time.Second, &c.KeepAliveTimeout: 30 * time.Second,
-		&c.PrefaceTimeout: 10 * time.Second, &c.SilenceTimeout: 5 * time.Minute, &c.HandshakeTimeout: 10 * time.Second} {
+		&c.PrefaceTimeout: 10 * time.Second, &c.SilenceTimeout: 5 * time.Minute, &c.HandshakeTimeout: 10 * time.Second,
+		&c.WriteTimeout: 30 * time.Second} {
 		if *at == 0 {
 			*at = def
 		}

@@ -38,6 +38,8 @@ type world struct {
 	fault   string
 	lastIn  [2]time.Duration // when each end has read something
 	silence [2]time.Duration // the longest that it has read nothing, before that
+	lastOut [2]time.Duration // when the transport has taken something of each end
+	mute    [2]time.Duration // the longest that it has taken nothing, before that
 
 	digest   uint32 // of everything that the operations returned
 	failures []string
@@ -165,7 +167,11 @@ func newWorld(seed uint64, verbose bool) *world {
 		return min(f.readN+f.reads, c.Half[1-i].Arrived)
 	}
 	w.link = NewLink(seed, w.room, w.piece)
-	w.link.Said = func(from int, p []byte) { w.model.Say(from, p) }
+	w.link.Said = func(from int, p []byte) {
+		w.mute[from] = max(w.mute[from], w.now()-w.lastOut[from])
+		w.lastOut[from] = w.now()
+		w.model.Say(from, p)
+	}
 	w.link.Heard = func(by, n int) {
 		w.silence[by] = max(w.silence[by], w.now()-w.lastIn[by])
 		w.lastIn[by] = w.now()
