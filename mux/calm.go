@@ -24,7 +24,6 @@ const (
 	calmPerSecond = 100
 	calmBytes     = 4 << 10 // of payload, for one token
 	calmPerConn   = 2
-	strayLeast    = 256 // that a stray DATA takes from the allowance
 )
 
 // charge takes cost tokens and reports whether they were there.
@@ -68,10 +67,11 @@ func (s *session) crossed() bool {
 }
 
 // stray charges for a DATA of n bytes for a closed connection, unless the allowance
-// covers it.
+// covers it. The size of the frames does not matter: an
+// honest opener may have filled the window with the smallest before our refusal came.
 func (s *session) stray(n int) *ProtocolError {
 	k := &s.in.calm
-	take := int64(max(n, strayLeast))
+	take := int64(max(n, 1))
 	for {
 		have := k.allowance.Load()
 		if have < take {
@@ -83,5 +83,5 @@ func (s *session) stray(n int) *ProtocolError {
 	}
 }
 
-// refused adds what may be in flight for a connection that we refuse.
-func (k *calm) refused(window int) { k.allowance.Add(int64(window)) }
+// refused adds what may be in flight for a connection that we refuse: a window, and FIN.
+func (k *calm) refused(window int) { k.allowance.Add(int64(window) + 1) }

@@ -277,7 +277,7 @@ func TestProgressDoesNotFillBeyondAThousand(t *testing.T) {
 }
 
 // TestAllowanceForWhatCrossesARefusal: each refusal, whoever decided it, makes DATA for
-// closed connections free, up to the initial window and at 256 bytes a DATA at least.
+// closed connections free, up to the initial window and a FIN, whatever its size.
 func TestAllowanceForWhatCrossesARefusal(t *testing.T) {
 	byBacklog := oneSetup{listen: true, cfg: Config{AcceptBacklog: 1}}
 	refuse := func(tc *oneTest) { tc.sendNow("OPEN 1", "OPEN 3"); tc.wantNow("refused", "REFUSED 3 5 *") }
@@ -289,10 +289,10 @@ func TestAllowanceForWhatCrossesARefusal(t *testing.T) {
 		times  int
 		cost   int // of all, with the refusal
 	}{
-		{"small DATA", byBacklog, refuse, `DATA 3 "x"`, 256, 1},
-		{"small DATA, too many", byBacklog, refuse, `DATA 3 "x"`, 266, 11},
-		{"empty DATA", byBacklog, refuse, `DATA 3 ""`, 257, 2},
-		{"FIN", byBacklog, refuse, "FIN 3", 258, 3},
+		{"small DATA", byBacklog, refuse, `DATA 3 "x"`, 65537, 1},
+		{"small DATA, too many", byBacklog, refuse, `DATA 3 "x"`, 65547, 11},
+		{"empty DATA", byBacklog, refuse, `DATA 3 ""`, 65538, 2},
+		{"FIN", byBacklog, refuse, "FIN 3", 65539, 3},
 		{"large DATA", byBacklog, refuse, "DATA 3 16384*x", 4, 1},
 		{"large DATA, too much", byBacklog, refuse, "DATA 3 16384*x", 6, 3},
 		{"DATA to the last byte", byBacklog, refuse, "DATA 3 32768*x", 2, 1},
@@ -301,18 +301,18 @@ func TestAllowanceForWhatCrossesARefusal(t *testing.T) {
 		{"WINDOW", byBacklog, refuse, "WINDOW 3 1000000", 3, 2},
 		{"STOP", byBacklog, refuse, "STOP 3 9", 3, 2},
 		{"DATA of an earlier connection", byBacklog, func(tc *oneTest) { tc.sendNow("OPEN 4", "OPEN 5"); tc.wantNow("refused", "REFUSED 5 5 *") },
-			`DATA 3 "x"`, 257, 2},
+			`DATA 3 "x"`, 65538, 2},
 		{"by a Pipe", onePipe, func(tc *oneTest) {
 			tc.sendNow("OPEN 1", "OPEN 3")
 			tc.wantNow("refused", "REFUSED 1 11 *", "REFUSED 3 11 *")
 		},
-			`DATA 3 "x"`, 513, 3},
+			`DATA 3 "x"`, 131075, 3},
 		{"by the application", oneListener, func(tc *oneTest) {
 			tc.sendNow("OPEN 3")
 			tc.pending().Reject(300, "")
 			tc.wantNow("refused", "REFUSED 3 300")
-		}, `DATA 3 "x"`, 257, 1},
-		{"with a window of 131,072", oneSetup{listen: true, cfg: Config{AcceptBacklog: 1, InitialWindow: 131072}}, refuse, `DATA 3 "x"`, 513, 2},
+		}, `DATA 3 "x"`, 65538, 1},
+		{"with a window of 131,072", oneSetup{listen: true, cfg: Config{AcceptBacklog: 1, InitialWindow: 131072}}, refuse, `DATA 3 "x"`, 131074, 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			oneRun(t, tt.setup, func(tc *oneTest) {
@@ -329,9 +329,9 @@ func TestAllowanceForWhatCrossesARefusal(t *testing.T) {
 func TestAllowanceIsLeftAsItIs(t *testing.T) {
 	oneRun(t, onePipe, func(tc *oneTest) {
 		tc.full()
-		tc.sendNow("OPEN 1", "DATA 1 65000*x", "DATA 1 537*x", "DATA 1 300*x", `DATA 1 "x"`)
+		tc.sendNow("OPEN 1", "DATA 1 65000*x", "DATA 1 538*x", "DATA 1 530*x", "DATA 1 8*x")
 		tc.wantNow("refused", "REFUSED 1 11 *")
-		// 65,536 - 65,000 = 536; 537 costs a token; 536 - 300 = 236; 256 costs a token.
+		// 65,537 - 65,000 = 537; 538 costs a token; 537 - 530 = 7; 8 costs a token.
 		tc.wantTokens("the OPEN and two DATA", 1000-3)
 	})
 }

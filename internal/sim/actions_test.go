@@ -398,9 +398,7 @@ func (w *world) readFrom(r *rand.Rand) {
 		return
 	}
 	n := w.amount(r, f)
-	// Many small frames for a connection that is being refused would cost more tokens
-	// than the protocol gives: PROTOCOL.md, 2.13.
-	size := max(pick(r, 10, 1000, 100_000), n/50)
+	size := pick(r, 10, 1000, 100_000)
 	w.writes(f, "ReadFrom", n, func(p []byte) (int64, error) {
 		return f.c.ReadFrom(&source{p, size})
 	}, false)
