@@ -252,6 +252,8 @@ func (p *prefaceReader) check(stream []byte, want plainPreface) {
 		p.t.Fatalf("no preface: %v, whole: %v, %v; want %+v", p.none, p.done, p.err, want)
 	case p.err != nil && (!errors.As(p.err, &pe) || !want.wrong[pe.Field] || want.wrong["magic"] && pe.Field != "magic"):
 		p.t.Fatalf("the error is %v, want one of %v", p.err, want.wrong)
+	case p.err != nil && !strings.Contains(p.err.Error(), pe.Field):
+		p.t.Fatalf("the error %q does not tell the field %q", p.err, pe.Field)
 	case p.done:
 		s := wire.Settings{Version: uint16(want.version), InitialWindow: want.window, MaxConns: want.conns, MaxPayload: uint16(want.payload), KeepAlive: want.keepAlive}
 		if p.settings != s {

@@ -3,7 +3,9 @@ package fuzz
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/vtmux/vtmux/addr"
@@ -131,6 +133,9 @@ func sameEnd(t *testing.T, err error, size int, want plainEnd) {
 	var te *wire.TruncatedError
 	if !errors.As(err, &te) || *te != (wire.TruncatedError{Offset: uint64(size), InHeader: want.inHeader, Missing: want.missing}) {
 		t.Fatalf("End is %+v, want %+v after %d bytes", err, want, size)
+	}
+	if text := err.Error(); !strings.Contains(text, "header") && want.inHeader || !strings.Contains(text, fmt.Sprint(want.missing)) {
+		t.Fatalf("End says %q of %+v", text, want)
 	}
 	if !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		t.Fatalf("End is %v, which is not io.ErrUnexpectedEOF alone", err)

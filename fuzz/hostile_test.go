@@ -775,7 +775,7 @@ func playHostile(t *testing.T, s *hostileSetup, steps []hostileStep) *hunt {
 		h.flush()
 	}
 	for i := range steps {
-		if *trace {
+		if *verbose {
 			t.Logf("%v %+v", time.Now().Format("04:05.000"), steps[i])
 		}
 		h.do(&steps[i])

@@ -10,7 +10,7 @@ import (
 var (
 	scripts = flag.Int("scripts", 150, "how many random scripts TestRandomSessions and TestRandomHostiles play, each")
 	seed    = flag.Uint64("seed", 1, "of the first random script")
-	trace   = flag.Bool("trace", false, "log each step")
+	verbose = flag.Bool("steps", false, "log each step")
 )
 
 // randomScript returns the words of a script. Half of the setups have bits cleared: no

@@ -73,6 +73,7 @@ func vtSeeds() []fuzzSeed {
 	return []fuzzSeed{
 		add("a-session", stream, nil),
 		add("one-byte-at-a-time", stream, []byte{1}),
+		add("past-the-decoder", append(vtFrameOf(1, 300), vtFrameOf(1, 0)...), []byte{20, 178, 129, 128, 255}),
 		add("beside-the-headers", stream, []byte{19, 20, 21, 0, 7, 130, 255}),
 		add("cut-in-a-payload", vtFrameOf(1, 300)[:250], []byte{25, 255}),
 		add("cut-in-a-header", vtFrameOf(1, 300)[:19], []byte{3, 0}),
@@ -156,6 +157,17 @@ func oneSeeds(t *testing.T) (all []fuzzSeed) {
 	for typ := range 9 {
 		add(fmt.Sprintf("malformed-type-%d", typ), false, append(bytes.Clone(every), frameOf(typ, 0x10, 1, pattern[:3])...), []byte{11})
 	}
+	add("a-limit-of-2-to-the-63-less-1", false, frameOf(plainWindow, 0, 1, word(1<<63-1)), nil)
+	add("a-limit-of-2-to-the-63", false, frameOf(plainWindow, 0, 1, word(1<<63)), []byte{9})
+	add("flags-of-open", false, frameOf(plainOpen, plainYours, 1, attackerAddr(1)), nil)
+	add("refused-without-yours", false, frameOf(plainReset, plainRefused, 1, pattern[:4]), nil)
+	add("a-reason-without-refused", false, frameOf(plainReset, plainYours, 1, pattern[:5]), nil)
+	add("an-id-of-ping", false, frameOf(plainPing, 0, 1, pattern[:8]), nil)
+	add("no-id-of-data", false, frameOf(plainData, 0, 0, pattern[:8]), nil)
+	add("past-the-decoder", false, append(frameOf(plainData, 0, 1, pattern[:300]), frameOf(plainData, plainFin, 1, pattern[:50])...), []byte{8, 178, 129, 128, 5, 255})
+	add("cut-in-data", false, frameOf(plainData, 0, 1, pattern[:300])[:100], []byte{4, 140})
+	add("cut-in-a-header", false, frameOf(plainData, 0, 1, nil)[:5], []byte{2})
+	add("cut-in-an-unknown-type", false, frameOf(99, 0, 1, pattern[:300])[:100], []byte{50})
 	add("unknown-types", false, bytes.Join([][]byte{frameOf(8, 255, 0, nil), frameOf(255, 0, 9, pattern[:300]), frameOf(plainPing, 0, 0, pattern[:8])}, nil), []byte{9, 200})
 	add("the-longest-open", false, frameOf(plainOpen, 0, 1, pattern[:1042]), []byte{100})
 	add("an-open-too-long", false, frameOf(plainOpen, 0, 1, pattern[:1043]), []byte{100})
@@ -178,6 +190,11 @@ func addrSeeds() (all []fuzzSeed) {
 			copy(b[18:], pattern[i:i+16]) // of another family
 		}
 		all = append(all, fuzzSeed{"FuzzAddr", fmt.Sprintf("text-%02d", i), []any{text, b}})
+	}
+	for i := range 12 { // each byte of the mapped prefix is another
+		b := append(attackerAddr(1), attackerAddr(1)...)
+		b[i] ^= 0xff
+		all = append(all, fuzzSeed{"FuzzAddr", fmt.Sprintf("not-mapped-%02d", i), []any{"", b}})
 	}
 	return append(all,
 		fuzzSeed{"FuzzAddr", "ip-bytes", []any{"", pattern[:16]}},
@@ -251,7 +268,9 @@ func hostileSeeds() (all []fuzzSeed) {
 	add("empty-data", serves, open, many(bDataEmpty, 0))
 	add("dribble", quiet, open, many(bData, 1), many(bData, 1))
 	add("strays", serves, open, one(bDataFin, 1), one(bAccept, 0), one(bClose, 0), many(bStop, 9))
-	add("window-that-raises-nothing", serves, open, many(bWindowNothing, 0))
+	add("window-that-raises-nothing", serves, open, many(bWindowNothing, 5))
+	add("a-limit-that-goes-back", serves, open, one(bWrite, 60_000), one(bWindowNothing, 100), one(bWrite, 60_000))
+	add("one-byte-above-a-limit", quiet, open, one(bData, 0xc000|0x7000), one(bDataBig, 0), one(bDataBig, 1), open)
 	add("goaways", serves, one(bGoAway, 0), one(bGoAway, 1), one(bGoAway, 0))
 	add("goaway-with-a-code", serves, open, one(bGoAwayCode, 7))
 	add("unknown-types", serves, many(bUnknown, 0x1200))

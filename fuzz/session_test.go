@@ -708,7 +708,7 @@ func playSession(t *testing.T, s *setup, steps []sessionStep) {
 	slabs, buffers := pool.Outstanding()
 	w := newWorld(t, s)
 	for i := range steps {
-		if *trace {
+		if *verbose {
 			t.Logf("%v %+v", time.Now().Format("04:05.000"), steps[i])
 		}
 		w.perform(&steps[i])
