@@ -85,8 +85,9 @@ type hunt struct {
 	local bool // the application has ended the session
 	dead  bool
 
-	chunk []byte // to be sent at once
-	tries int    // frames that may open a connection
+	chunk []byte  // to be sent at once
+	tries int     // frames that may open a connection
+	zeros [16]int // vt-muxer: frames without payload, for each address
 
 	mu      sync.Mutex
 	out     []byte // to be written to the session
@@ -234,7 +235,24 @@ func (h *hunt) look() {
 	h.hear()
 	if h.r != nil && !h.dead {
 		h.judge()
+	} else if h.r == nil && h.failure == nil {
+		h.wrong("the session goes on", h.judgeVT())
 	}
+}
+
+// judgeVT wants the session to have ended if the attacker has more open than it takes.
+// An address that got one frame without payload is open.
+func (h *hunt) judgeVT() error {
+	open := 0
+	for _, n := range h.zeros {
+		if n == 1 {
+			open++
+		}
+	}
+	if h.s.maxConns == 0 || open <= h.s.maxConns || h.wild || h.p.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("with %d connections open, of %d at most", open, h.s.maxConns)
 }
 
 // hear tells the referee what the session has sent.
@@ -264,9 +282,7 @@ func (h *hunt) hear() {
 // judge fails the test if the session goes on where it must not, or the other way round.
 func (h *hunt) judge() {
 	r := h.r
-	h.mu.Lock()
-	must := r.judged() || r.calm(h.opened)
-	h.mu.Unlock()
+	must := r.judged() || r.calmed
 	if must || r.over {
 		<-time.After(1100 * time.Millisecond) // for the GOAWAY, to an attacker that does not read
 		h.hear()
@@ -279,7 +295,7 @@ func (h *hunt) judge() {
 	}
 	switch {
 	case !ended && must:
-		h.wrong("the session goes on", fmt.Errorf("and must end with one of %v, GOAWAY %v, tokens %d", r.must, r.ended, r.cost))
+		h.wrong("the session goes on", fmt.Errorf("and must end with one of %v, GOAWAY %v, tokens %d", r.must, r.ended, r.tokens))
 	case ended && h.local:
 	case ended:
 		h.wrong("the session ended", h.why(h.p.Err()))
@@ -443,6 +459,7 @@ func (h *hunt) strikeVT(s *hostileStep) {
 		h.send(1, func() []byte { return pattern[s.size : s.size+s.size%100] })
 	default:
 		h.tries += 2
+		h.zeros[s.conn] += min(s.times, 2)
 		h.send(min(s.times, 2), func() []byte { return append(append([]byte(nil), a...), 0, 0) })
 	}
 }
@@ -602,6 +619,9 @@ func (h *hunt) use(y *prey, s *hostileStep) {
 		default:
 		}
 	case bWrite:
+		if h.r != nil {
+			h.r.writes = true
+		}
 		h.tasks.Go(func() { y.c.Write(pattern[:s.size]) })
 	case bCloseWrite:
 		y.c.CloseWrite()

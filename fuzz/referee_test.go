@@ -101,14 +101,19 @@ type referee struct {
 	frames, opens, pings, stops, resets, goAways int
 	acks, refusals, answers, ownResets           int
 
-	cost, costMost int // tokens that have been spent at least, and at most
-	paid           int // payload on known connections, both ways
-	began          time.Time
+	costMost int       // tokens that have been spent at most
+	tokens   int       // that are left at most
+	filledAt time.Time // when they were counted
+	paid     int       // payload on known connections, both ways, that has not earned any
+	calmed   bool      // they are used up
+	writes   bool      // the application writes, which earns tokens as well
+
+	pingOut string // the session's PING that is unanswered; "": none is
 }
 
 func newReferee(window uint64, payload int) *referee {
 	return &referee{duels: make(map[duelKey]*duel), last: 1<<32 - 1, ownLast: 1<<32 - 1, window: window, payload: payload,
-		must: make(map[uint32]bool), may: make(map[uint32]bool), began: time.Now()}
+		must: make(map[uint32]bool), may: make(map[uint32]bool), tokens: 1000, filledAt: time.Now()}
 }
 
 // Codes: PROTOCOL.md, 2.14.
@@ -132,11 +137,15 @@ func (r *referee) violates(code uint32, certain bool) {
 
 // spends notes what a frame costs, at least and at most.
 func (r *referee) spends(least, most int) {
-	r.cost += least
-	r.costMost += most
-	if r.costMost > 1000 {
+	if r.costMost += most; r.costMost > 1000 {
 		r.may[codeCalm] = true
 	}
+	n := int(time.Since(r.filledAt) / (10 * time.Millisecond))
+	r.filledAt = r.filledAt.Add(time.Duration(n) * 10 * time.Millisecond)
+	r.tokens = min(r.tokens+n+r.paid>>12, 1000) - least
+	r.paid &= 1<<12 - 1
+	// Two more may be due for time and payload that the session counts otherwise.
+	r.calmed = r.calmed || r.tokens < -2 && !(r.wasBlind && r.writes)
 }
 
 // heard takes bytes that the attacker sends. They are one round.
@@ -182,6 +191,7 @@ func (r *referee) hear(f plainFrame) {
 			r.spends(0, 1) // the session takes it as closed
 			return
 		}
+		r.tokens += 2 + 2 // if it is accepted, and for the strays that its end makes free
 		r.duels[duelKey{false, f.id}] = &duel{in: true, out: true, limit: 65536, credit: r.window, fresh: r.round}
 		r.spends(0, 1)
 		return
@@ -189,6 +199,8 @@ func (r *referee) hear(f plainFrame) {
 		if f.flags&plainAck == 0 {
 			r.pings++
 			r.spends(1, 1)
+		} else if r.pingOut == f.body {
+			r.pingOut = ""
 		} else {
 			r.spends(0, 1)
 		}
@@ -330,6 +342,7 @@ func (r *referee) say(f plainFrame) string {
 			return "the ID does not rise"
 		}
 		r.allotted = f.id
+		r.tokens += 2 + 2
 		if uint64(f.id) <= r.last {
 			r.duels[duelKey{true, f.id}] = &duel{in: true, out: true, limit: 65536, credit: r.window}
 		}
@@ -339,7 +352,12 @@ func (r *referee) say(f plainFrame) string {
 			if r.acks++; r.acks > r.pings {
 				return "nobody has asked"
 			}
+			return ""
 		}
+		if r.pingOut != "" {
+			return "another one is unanswered"
+		}
+		r.pingOut = f.body
 		return ""
 	case plainGoAway:
 		r.ownLast = min(r.ownLast, plainInt([]byte(f.body[:4])))
@@ -417,14 +435,4 @@ func (r *referee) sayData(d *duel, f plainFrame) string {
 		d.out = false
 	}
 	return ""
-}
-
-// calm reports whether the session must have ended for the tokens alone. conns is how
-// many connections its application has accepted or opened.
-func (r *referee) calm(conns uint64) bool {
-	earned := 1000 + int(time.Since(r.began)/(10*time.Millisecond)) + r.paid/4096 + 2*int(conns)
-	if r.wasBlind {
-		earned += 1000 // for payload that it has not seen
-	}
-	return r.cost > earned+1+2*r.opens // two strays are free for each connection that has ended
 }

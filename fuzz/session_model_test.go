@@ -153,7 +153,7 @@ func typed(err error) error {
 		protocol  *mux.ProtocolError
 	)
 	switch {
-	case errors.Is(err, io.EOF) && err != io.EOF && !errors.As(err, &transport):
+	case errors.Is(err, io.EOF) && err != io.EOF:
 		return fmt.Errorf("error %T %w wraps io.EOF", err, err)
 	case errors.As(err, &protocol):
 		if protocol.Code == mux.CodeTimeout && errors.Is(err, mux.ErrNoPreface) {
