@@ -123,7 +123,7 @@ func checkValue(t *testing.T, b []byte) addr.SocketAddr {
 	}
 	tcp := net.TCPAddrFromAddrPort(ap)
 	mine := s.TCPAddr()
-	if !mine.IP.Equal(tcp.IP) || len(mine.IP) != len(tcp.IP) || mine.Port != tcp.Port || mine.Zone != tcp.Zone || !bytes.Equal(ip.NetIP(), tcp.IP) {
+	if !mine.IP.Equal(tcp.IP) || len(mine.IP) != len(tcp.IP) || mine.Port != tcp.Port || mine.Zone != tcp.Zone || !ip.NetIP().Equal(tcp.IP) || len(ip.NetIP()) != len(tcp.IP) {
 		t.Fatalf("%v is %v, want %v", s, mine, tcp)
 	}
 	// And back.

@@ -100,7 +100,6 @@ type hunt struct {
 	kept    []any
 	read    uint64 // by the application
 	opened  uint64 // connections that it has accepted or opened
-	asked   int    // PINGs, OPENs and the like that it has caused
 	failure error
 }
 

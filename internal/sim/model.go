@@ -75,7 +75,6 @@ type speaker struct {
 	skip   int    // payload bytes of it that are to come
 	on     *Circuit
 	off    uint64
-	body   bool // head is a preface's header, and its body comes
 	heard  uint64
 	queue  []utterance // what this end has said and the other has not heard, from first on
 	first  int
