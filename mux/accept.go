@@ -137,6 +137,9 @@ func (q *acceptQueue) close(s *session, refuse bool) {
 	}
 	q.mu.Unlock()
 	for _, c := range unserved {
+		if c.id == 0 && s.closing.Load() {
+			c.abort(net.ErrClosed) // Close cuts it: an END would look like a clean end
+		}
 		s.refuse(c, CodeDraining, "")
 	}
 }

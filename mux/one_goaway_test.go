@@ -211,6 +211,22 @@ func TestLastIDDoesNotRiseBehindAShutdown(t *testing.T) {
 	})
 }
 
+// TestShutdownLeavesTheLastWordToClose: Close cuts what Shutdown waits for, and may still
+// have to say so.
+func TestShutdownLeavesTheLastWordToClose(t *testing.T) {
+	oneRun(t, oneListener, func(tc *oneTest) {
+		op := tc.draining()
+		tc.deaf(true)
+		closed := tc.startErr("Close", tc.p.Close)
+		tc.pass(closeLinger / 2)
+		op.wantBlocked("Shutdown, while Close goes on")
+		tc.deaf(false)
+		tc.want("Close", "GOAWAY 1 9 *")
+		closed.want("Close", 0, nil)
+		op.want("Shutdown", 0, net.ErrClosed)
+	})
+}
+
 // TestBothShutDown: both ends at the same time, with connections of both, over a real
 // pair of sessions.
 func TestBothShutDown(t *testing.T) {

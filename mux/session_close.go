@@ -72,6 +72,7 @@ func (s *session) shutdown(ctx context.Context) error {
 		return err
 	}
 	if s.closing.Load() {
+		<-s.done            // Close may have a GOAWAY to send yet
 		err = net.ErrClosed // connections were cut
 	}
 	if err == nil {

@@ -877,6 +877,18 @@ func TestAConnectionTakesAPlaceUntilTheApplicationHasClosedIt(t *testing.T) {
 	})
 }
 
+// TestCloseCutsWhatNobodyHasAccepted: an END would tell the opener that all is well.
+func TestCloseCutsWhatNobodyHasAccepted(t *testing.T) {
+	vtRun(t, true, nil, func(tc *vtTest) {
+		tc.send(vtOpen(vtA), vtData(vtA, "hello"))
+		tc.p.Close()
+		tc.wantIdle("nothing is said of it")
+		if c, err := tc.l.Accept(); !errors.Is(err, net.ErrClosed) {
+			tc.t.Errorf("Accept after Close: %v, %v", c, err)
+		}
+	})
+}
+
 var testOtherAddr = addr.MustParseSocketAddr("203.0.113.9:9")
 
 // vtStallCfg has the smallest window.
