@@ -47,7 +47,7 @@ func (r *round) pause() { <-r.gate }
 
 // TestStress is what the package's comment says.
 func TestStress(t *testing.T) {
-	conns := 24
+	conns := 12
 	if raceEnabled {
 		conns = 10
 	}
