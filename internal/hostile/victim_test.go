@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"runtime"
@@ -291,7 +292,7 @@ func codeName(c mux.Code) string { return fmt.Sprintf("code %d", c) }
 
 func (v *victim) state() (st state) {
 	v.mu.Lock()
-	st = state{Open: len(v.open) + int(v.raw.Load()), Ended: v.ended, Frames: v.frames, Most: v.most, Least: v.least, Peak: v.peak, CPU: cpuTime()}
+	st = state{Open: len(v.open) + int(v.raw.Load()), Ended: maps.Clone(v.ended), Frames: v.frames, Most: v.most, Least: v.least, Peak: v.peak, CPU: cpuTime()}
 	for s := range v.open {
 		st.Frames += s.l.Stats().FramesIn
 		st.Peak = max(st.Peak, int(s.peak.Load()))
