@@ -250,6 +250,7 @@ func (c *conn) claimAlone(n int) []byte {
 		!o.role.CompareAndSwap(flushIdle, flushBusy) {
 		return nil
 	}
+	o.stg.flusher.take()
 	if o.published() { // by who found the role taken, or is about to claim it
 		s.runFlusher(c, nil)
 		return nil
@@ -364,9 +365,11 @@ func (c *conn) awaitLent(l *lent, w *waiter) (int, error) {
 		case state == lentPromoted && err == nil:
 			// The role is ours, for this once: runFlusher may pass it on with l
 			// still unsent. Nobody else changes l's state while we hold it.
+			s.out.stg.flusher.take()
 			l.state.Store(lentQueued)
 			s.runFlusher(c, l)
 		case state == lentPromoted:
+			s.out.stg.flusher.take()
 			l.state.Store(lentWithdrawn) // no time for the role
 			s.passOn()
 			return 0, err

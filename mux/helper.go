@@ -80,10 +80,12 @@ func (s *session) passOn() {
 	o := &s.out
 	for l := o.queue.head; l != nil; l = o.queue.head {
 		w := l.w // l may be recycled once it is promoted
+		o.stg.flusher.leave()
 		if l.state.CompareAndSwap(lentQueued, lentPromoted) {
 			w.Wake()
 			return
 		}
+		o.stg.flusher.take()
 		o.queue.pop()
 		l.recycle() // withdrawn
 	}
@@ -92,6 +94,7 @@ func (s *session) passOn() {
 
 // handOver hands the flusher's role to the helper.
 func (s *session) handOver() {
+	s.out.stg.flusher.leave()
 	s.handed.Store(true)
 	s.helperMu.Lock()
 	if !s.helping && !s.dead.Load() {
@@ -107,6 +110,7 @@ func (s *session) handOver() {
 	// The helper ends with the session. One that has looked at handed for the
 	// last time before it was set here did so after dead was.
 	if s.dead.Load() && s.handed.CompareAndSwap(true, false) {
+		s.out.stg.flusher.take()
 		s.runFlusher(nil, nil)
 	}
 }
@@ -120,6 +124,7 @@ func (s *session) help() {
 		}
 		over := s.dead.Load()
 		if s.handed.CompareAndSwap(true, false) {
+			s.out.stg.flusher.take()
 			s.runFlusher(nil, nil)
 			continue
 		}

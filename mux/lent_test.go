@@ -111,7 +111,8 @@ func TestPromotedWriterFailsWithTheSession(t *testing.T) {
 			synctest.Wait()
 		}
 		o.queue.take(&o.lent)
-		o.queue.head.state.Store(lentPromoted) // as passOn does before the wake
+		o.stg.flusher.leave() // as passOn does
+		o.queue.head.state.Store(lentPromoted)
 		w := o.queue.head.w
 		go s.end(net.ErrClosed)
 		synctest.Wait()

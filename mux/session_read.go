@@ -52,7 +52,8 @@ type readSide struct {
 	leader  *waiter
 	self    *conn
 	p       []byte
-	n       int   // bytes of p that are filled
+	n       int // bytes of p that are filled
+	check   leaderCheck
 	empties int   // reads in a row that brought nothing
 	timed   bool  // whether the clock is looked at after each read
 	readAt  int64 // when this leader's latest read returned; 0: not known
@@ -80,6 +81,7 @@ func (r *readSide) release() {
 // returns how much of p it filled.
 func (s *session) lead(w *waiter, c *conn, p []byte) int {
 	r := &s.in
+	r.check.begin(w)
 	r.leader, r.self, r.p, r.n = w, c, p, 0
 	r.delivered, r.to, r.readAt = 0, nil, 0
 
@@ -91,6 +93,7 @@ func (s *session) lead(w *waiter, c *conn, p []byte) int {
 		last = c
 	}
 	r.leader, r.self, r.p = nil, nil, nil
+	r.check.end(w)
 	if stalled != nil {
 		s.stall(w, stalled)
 	} else {

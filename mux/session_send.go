@@ -34,6 +34,7 @@ func (o *writeSide) try() error {
 	if o.failed != nil {
 		return o.failed
 	}
+	o.assertLent()
 	n, err := o.s.t.TryWrite(o.head)
 	o.s.count.writes.Add(1)
 	o.s.count.bytesOut.Add(uint64(n))
@@ -53,6 +54,7 @@ func (o *writeSide) sendAll(c *conn) error {
 		if err := o.arm(c); err != nil {
 			return err
 		}
+		o.assertLent()
 		var n int64
 		var err error
 		if len(o.vec) > 0 {

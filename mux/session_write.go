@@ -89,6 +89,7 @@ func (o *writeSide) claim() bool {
 		switch o.role.Load() {
 		case flushIdle:
 			if o.role.CompareAndSwap(flushIdle, flushBusy) {
+				o.stg.flusher.take()
 				return true
 			}
 		case flushBusy:
@@ -111,7 +112,9 @@ func (o *writeSide) rest() bool {
 	if o.s.failing.Load() {
 		o.s.part()
 	}
+	o.stg.flusher.leave()
 	if !o.role.CompareAndSwap(flushBusy, flushIdle) {
+		o.stg.flusher.take() // nobody else could have
 		return false
 	}
 	o.wakeRooms()
@@ -124,6 +127,7 @@ func (o *writeSide) rest() bool {
 // deadline passes, the rest is the helper's. mine is its lent payload, or nil.
 func (s *session) runFlusher(c *conn, mine *lent) {
 	o := &s.out
+	o.stg.flusher.must()
 	for round := 0; ; {
 		if s.dead.Load() {
 			o.failAll()
@@ -228,6 +232,7 @@ func (o *writeSide) letExpectedPublish() {
 
 // build makes the batch from the sealed buffer, the debts and the lent payloads.
 func (o *writeSide) build() {
+	o.assertSettled()
 	o.phase = phaseNone
 	buf := o.stg.buf[o.sealed]
 	end := o.end

@@ -27,11 +27,12 @@ import (
 // the protocol is decided, before which there is nothing to send but a preface: a peer
 // that only connects must not cost them.
 type staging struct {
-	once sync.Once // init
-	word atomic.Uint64
-	_    [56]byte // writers fight for word; let them not take done's line along
-	done [2]atomic.Int64
-	buf  [2][]byte // stagingSize for frames, then tailSize for the flusher's own
+	once    sync.Once // init
+	word    atomic.Uint64
+	_       [56]byte // writers fight for word; let them not take done's line along
+	done    [2]atomic.Int64
+	flusher flusherCheck
+	buf     [2][]byte // stagingSize for frames, then tailSize for the flusher's own
 }
 
 const (
@@ -74,7 +75,13 @@ func (g *staging) reserve(n int) ([]byte, int, bool) {
 
 // commit ends a reservation of n bytes in buffer i. It reports whether the buffer
 // was sealed and this was the last one out: then the caller is the flusher now.
-func (g *staging) commit(i, n int) bool { return g.done[i].Add(int64(n)) == sealed }
+func (g *staging) commit(i, n int) bool {
+	last := g.done[i].Add(int64(n)) == sealed
+	if last {
+		g.flusher.take()
+	}
+	return last
+}
 
 // empty reports whether nothing is reserved.
 func (g *staging) empty() bool { return uint32(g.word.Load()) == 0 }
@@ -92,4 +99,11 @@ func (g *staging) swap() (i, end int) {
 
 // settle reports whether all of the sealed buffer is committed. If not, the
 // flusher's role has passed to the last writer, and the caller has it no more.
-func (g *staging) settle(i, end int) bool { return g.done[i].Add(sealed-int64(end)) == sealed }
+func (g *staging) settle(i, end int) bool {
+	g.flusher.leave()
+	all := g.done[i].Add(sealed-int64(end)) == sealed
+	if all {
+		g.flusher.take()
+	}
+	return all
+}

@@ -96,6 +96,7 @@ func (t *readToken) enlist(w *waiter) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.assertLocked()
 	if w.queued || t.leader == w {
 		return t.leader == w
 	}
@@ -118,6 +119,7 @@ func (t *readToken) enlist(w *waiter) bool {
 // token was passed to it meanwhile, the token goes on to the next.
 func (t *readToken) leave(w *waiter) {
 	t.mu.Lock()
+	t.assertLocked()
 	if w.queued {
 		t.unlinkLocked(w)
 	}
@@ -133,6 +135,7 @@ func (t *readToken) leave(w *waiter) {
 // the time if the caller knows it, else 0.
 func (t *readToken) release(w *waiter, last *conn, at int64) {
 	t.mu.Lock()
+	t.assertLocked()
 	if t.leader != w {
 		panic("BUG: release of the read token by who does not hold it")
 	}
@@ -152,6 +155,7 @@ func (t *readToken) release(w *waiter, last *conn, at int64) {
 // stall gives up the token that w holds until c's reader has caught up.
 func (t *readToken) stall(w *waiter, c *conn) {
 	t.mu.Lock()
+	t.assertLocked()
 	w.ledLocked()
 	t.counted = *t.counts
 	t.leader = nil
@@ -164,6 +168,7 @@ func (t *readToken) stall(w *waiter, c *conn) {
 func (t *readToken) unstall(c *conn) (lasted int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.assertLocked()
 	if t.stalled.Load() == c {
 		lasted = t.now() - t.stalledAt
 		t.stalled.Store(nil)
@@ -234,6 +239,7 @@ func (t *readToken) lazyMayLocked() bool {
 
 func (t *readToken) onTimer() {
 	t.mu.Lock()
+	t.assertLocked()
 	t.armed = false
 	if t.leader != nil || !t.lazyMayLocked() {
 		t.backs = min(t.backs+1, maxStandbyBackoff)
@@ -249,6 +255,7 @@ func (t *readToken) onTimer() {
 // closedConn tells that c will not come back to lead.
 func (t *readToken) closedConn(c *conn) {
 	t.mu.Lock()
+	t.assertLocked()
 	if t.last == c {
 		t.last = nil
 		if t.leader == nil && t.stalled.Load() == nil && !t.closed {
@@ -262,6 +269,7 @@ func (t *readToken) closedConn(c *conn) {
 func (t *readToken) rouse(w *waiter) {
 	w.roused.Store(true)
 	t.mu.Lock()
+	t.assertLocked()
 	if t.leader == w && t.armedAt != 1 {
 		t.armedAt = 1
 		t.t.SetReadDeadline(longAgo)
@@ -278,6 +286,7 @@ func (t *readToken) rouse(w *waiter) {
 func (t *readToken) arm(w *waiter) (want int64, roused bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.assertLocked()
 	t.counted = *t.counts
 	roused = w.roused.Load()
 	if roused {
@@ -301,12 +310,14 @@ func (t *readToken) arm(w *waiter) (want int64, roused bool) {
 func (t *readToken) timedOut(err error) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.assertLocked()
 	return xport.IsTimeout(err) && t.armedAt != 0 && t.armedAt <= t.now()
 }
 
 // close ends the token: nobody is given it any more.
 func (t *readToken) close() {
 	t.mu.Lock()
+	t.assertLocked()
 	t.closed = true
 	if t.timer != nil {
 		t.timer.Stop()
@@ -318,6 +329,7 @@ func (t *readToken) close() {
 func (t *readToken) count() readCounts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.assertLocked()
 	return t.counted
 }
 
@@ -326,6 +338,7 @@ func (t *readToken) count() readCounts {
 func (t *readToken) lastRead() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.assertLocked()
 	return t.counted.lifeAt
 }
 
@@ -333,6 +346,7 @@ func (t *readToken) lastRead() int64 {
 func (t *readToken) nudge() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.assertLocked()
 	if t.leader == nil && t.stalled.Load() == nil && !t.closed {
 		t.last = nil
 		t.offerLazyLocked()
@@ -343,6 +357,7 @@ func (t *readToken) nudge() {
 func (t *readToken) held() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.assertLocked()
 	return t.leader != nil
 }
 
