@@ -9,8 +9,10 @@
  */
 
 #define NC 3     /* conns, each with one writer, whose waiter has the same number */
-#ifndef ROOM
-#define ROOM 2   /* frames that fit into a staging buffer */
+#if CFG == 8
+#define ROOM 1   /* frames that fit into a staging buffer */
+#else
+#define ROOM 2
 #endif
 #define NIL 7
 #define SEALED 16
@@ -223,13 +225,15 @@ proctype Writer(byte c, k1, k2; bit fin)
 #endif
 	:: atomic { W(9) ->
 		if
+#if CFG != 8
 		:: call(c, 0, 0, 90)
-#ifdef STREAKS
-		:: handed = 1; LOSE; wp = 15 /* a streak, or a transport that can't resume: handOver */
+#endif
+#if defined(STREAKS) || CFG == 8
+		:: handed = 1; LOSE; n = 90; wp = 15 /* a streak, or a transport that can't resume: handOver */
 #endif
 		fi }
 	:: atomic { W(15) -> work = 1; wp = 16 }
-	:: atomic { W(16) -> wp = (dead -> 17 : 90) }
+	:: atomic { W(16) -> wp = (dead -> 17 : n); n = 0 }
 	:: atomic { W(17) ->
 		if
 		:: handed -> handed = 0; BECOME; call(NIL, 0, 0, 90)
@@ -237,7 +241,11 @@ proctype Writer(byte c, k1, k2; bit fin)
 		fi }
 	/* reserveWait */
 	:: atomic { W(10) -> claim(11, 12) }
+#if CFG == 8
+	:: atomic { W(11) -> handed = 1; LOSE; n = 12; wp = 15 }
+#else
 	:: atomic { W(11) -> call(c, 0, 0, 12) }
+#endif
 	:: atomic { W(12) -> inRooms[c] = 1; wp = 13 } /* waitRoom */
 #ifdef MUT_ROOMLOOK
 	:: W(13) -> wp = 30
@@ -392,11 +400,7 @@ proctype Ender()
 	od;
 	atomic { wakeRooms() };
 	tclosed = 1;
-#ifndef MUT_ENDQUIET
 	wp = 1;
-#else
-	wp = 3;
-#endif
 	do
 	:: atomic { W(1) -> claim(2, 3) }
 	:: atomic { W(2) -> call(NIL, 0, 0, 3) }
@@ -454,6 +458,12 @@ init {
 #elif CFG == 7 /* two lent ones, one of which is closed */
 		left = 3;
 		run Writer(0, LEND, 2, 0); run Writer(1, LEND, 2, 0); run Closer(0)
+#elif CFG == 8 /* a transport that can't resume (TLS) and takes nothing: the helper is stuck, and there is room for one */
+		left = 2; stuck = 1;
+		run Writer(0, COPY, 2, 0); run Writer(1, COPY, 2, 0)
+#elif CFG == 9 /* an end that comes to be owed while the flusher settles the connection's other debt */
+		left = 2;
+		run Writer(0, COPY, 2, 1); run Leader(0)
 #endif
 	}
 }

@@ -220,11 +220,7 @@
 	:: atomic { fp == 20 -> x = 0; over = (fc != NIL && writeShut[fc]); fp = 21 }
 	:: atomic { fp == 21 && x < NC ->
 		if
-		:: claimed[x] && (lst[x] == RECALLED
-#ifndef MUT_KEEPMINE
-			|| (over && fm && x == fc)
-#endif
-			) -> claimed[x] = 0;
+		:: claimed[x] && (lst[x] == RECALLED || (over && fm && x == fc)) -> claimed[x] = 0;
 #ifndef MUT_NOCOPY
 			copyRest(x);
 #endif

@@ -6,7 +6,11 @@
  * reader flushes. A socket holds one frame. A leader hands on what comes, answers with a debt, and must never block.
  */
 
+#if CFG == 1
+#define K 3
+#else
 #define K 2
+#endif
 #define DATA 1
 #define WINDOW 2
 #define PONG 3
@@ -19,7 +23,7 @@ byte queued[2];                 /* published: frames of the writer */
 byte grants[2], told[2];        /* credit that is owed: however much, one WINDOW tells it; and that is on its way */
 bit pongs[2];                   /* an answer that the leader owes */
 byte inb[2];                    /* received, not read */
-byte credit[2] = 1;
+byte credit[2] = 2;
 bit helper[2];                  /* the role is handed to it */
 byte returned;
 
@@ -80,16 +84,12 @@ inline lead(e, over) {
 proctype Writer(byte e)
 {
 	byte n, f;
-	bit answered;
+	bit answered = 1; /* its lead owes none: the reader's does */
 
 	do
 	:: n == K -> break
 	:: n < K ->
-#ifdef MUT_NOBODYREADS
-		credit[e] > 0; /* waits for credit, and does not read meanwhile */
-#else
 		lead(e, credit[e] > 0); /* awaitCredit */
-#endif
 		atomic { credit[e]--; queued[e]++ };
 		if
 		:: atomic { role[e] == NIL -> role[e] = _pid }; runFlusher(e)
@@ -147,7 +147,7 @@ init {
 	atomic {
 		run Writer(0); run Reader(0); run Helper(0);
 		run Writer(1); run Reader(1); run Helper(1);
-#if CFG == 2
+#ifndef MUT_NOSTANDBY
 		run Standby(0); run Standby(1);
 #endif
 		run Watch()

@@ -28,7 +28,7 @@
 #define WINDOW 4 /* for conn 1 */
 #define CTRL 5   /* nobody waits for it, but it must be read */
 
-#if CFG == 2 || CFG == 7
+#if CFG == 2 || CFG == 7 || CFG == 15
 #define DEADLINES /* some are set: then each look at one is a step of its own */
 #endif
 #if CFG == 6 || CFG == 12
@@ -84,15 +84,15 @@ byte ledBy = NONE;   /* who is between the start of lead and its release */
 byte left;           /* application calls that have not returned */
 
 /* where a step goes that a mutation leads astray */
-#ifdef MUT_NODEADLINE
-#define OUT_EXPIRED 9
-#else
-#define OUT_EXPIRED 13
-#endif
 #ifdef MUT_ROUSEDSTAYS
 #define OUT_ROUSED 9
 #else
 #define OUT_ROUSED 13
+#endif
+#if CFG == 15
+#define MORE stream!DATA0 /* another one for the reader that is left */
+#else
+#define MORE skip
 #endif
 #ifdef STALLS
 #define TOOK 22
@@ -413,7 +413,7 @@ proctype Reader(byte w, c, n; bit p)
 	:: atomic { W(0) && n > 0 && !stop && !cmu[c] ->
 		if
 		:: shut[c] || EXPIRED(rdl[c]) -> stop = 1; leaveBytes(c)
-		:: !(shut[c] || EXPIRED(rdl[c])) && inb[c] > 0 -> inb[c]--; n--; leaveBytes(c); wp = TOOK /* tookLocked */
+		:: !(shut[c] || EXPIRED(rdl[c])) && inb[c] > 0 -> inb[c]--; n--; leaveBytes(c); wp = TOOK; MORE /* tookLocked */
 		:: !(shut[c] || EXPIRED(rdl[c])) && inb[c] == 0 && over[c] -> stop = 1
 		:: else -> /* beginWaitLocked */
 			satisfied[w] = 0; roused[w] = 0; wake[w] = 0; reading[c]++; wp = 5;
@@ -479,7 +479,7 @@ proctype Reader(byte w, c, n; bit p)
 	:: atomic { W(12) ->
 		reading[c]--;
 		if
-		:: got -> n--; stop = 0
+		:: got -> n--; stop = 0; MORE
 		:: else
 		fi;
 		at = 0; got = 0; leads = 0; enlisted = 0; late = 0; wp = 0;
@@ -739,35 +739,41 @@ proctype Closer(byte c)
 proctype Setter(byte c, at)
 {
 	byte y, i;
+	bit any;
 
+	do
+	:: true ->
 #ifdef MUT_SETLATE
-	bit any = reading[c] > 0;
-	rdl[c] = at;
-	if
-	:: any ->
+		any = reading[c] > 0;
+		rdl[c] = at;
 #else
-	rdl[c] = at;
-	if
-	:: reading[c] > 0 ->
+		rdl[c] = at;
+		any = reading[c] > 0;
 #endif
 #ifndef MUT_SETQUIET
-		/* rouseReaders: all of the list, from its head */
-		atomic { !cmu[c] -> cmu[c] = 1; i = (c == 0 -> len(readers0) : len(readers1)) };
-		do
-		:: atomic { i > 0 -> i--;
-				if
-				:: c == 0 -> readers0?y; readers0!y
-				:: else -> readers1?y; readers1!y
-				fi };
-			rouse(y)
-		:: i == 0 -> break
-		od;
-		atomic { cmu[c] = 0; y = 0 }
-#else
-		skip
+		if
+		:: any ->
+			/* rouseReaders: all of the list, from its head */
+			atomic { !cmu[c] -> cmu[c] = 1; i = (c == 0 -> len(readers0) : len(readers1)) };
+			do
+			:: atomic { i > 0 -> i--;
+					if
+					:: c == 0 -> readers0?y; readers0!y
+					:: else -> readers1?y; readers1!y
+					fi };
+				rouse(y)
+			:: i == 0 -> break
+			od;
+			atomic { cmu[c] = 0; y = 0 }
+		:: else
+		fi;
 #endif
-	:: else
-	fi;
+		any = 0;
+		if
+		:: CFG == 15 && at != 0 -> at = 0 /* and takes it away again */
+		:: else -> break
+		fi
+	od;
 	left--
 }
 
@@ -850,9 +856,9 @@ init {
 #elif CFG == 9 /* a stall, and its conn is closed */
 		left = 3; peer(2, 1, 0, 0, 0);
 		run Reader(0, 0, 1, 1); run Reader(2, 1, 1, 1); run Closer(0)
-#elif CFG == 10 /* lazy waiters again: two readers, one of which comes back */
-		left = 2; peer(2, 1, 0, 0, 0);
-		run Reader(0, 0, 2, 1); run Reader(2, 1, 1, 1)
+#elif CFG == 10 /* lazy waiters again: the reader comes back, and then stays away */
+		left = 1; peer(2, 0, 0, 0, 1);
+		run Reader(0, 0, 2, 1)
 #elif CFG == 11 /* rouses for no reason */
 		left = 3; peer(1, 0, 0, 1, 0);
 		run Reader(0, 0, 1, 1); run Creditor(1); run Stray(1)
@@ -865,6 +871,12 @@ init {
 #elif CFG == 14 /* a Write without credit is ended by its half's close; and a reader */
 		left = 3; peer(1, 0, 0, 0, 0);
 		run Reader(0, 0, 1, 1); run Creditor(1); run Stop()
+#elif CFG == 15 /* a deadline is set to the past and taken away again: who has missed its turn passes it on */
+		left = 3; peer(1, 0, 0, 0, 0);
+		run Reader(0, 0, 1, 1); run Reader(1, 0, 1, 1); run Setter(0, PAST)
+#elif CFG == 16 /* a reader's conn is closed */
+		left = 3; peer(0, 1, 0, 0, 0);
+		run Reader(0, 0, 1, 1); run Reader(2, 1, 1, 1); run Closer(0)
 #endif
 	}
 }

@@ -76,7 +76,7 @@
 #endif
 		:: else -> lp = (want != 0 -> 8 : ((ro && !READS) -> OUT_ROUSED : 9))
 		fi }
-	:: atomic { lp == 8 -> lp = (EXPIRED(want) -> OUT_EXPIRED : ((ro && !READS) -> OUT_ROUSED : 9)) }
+	:: atomic { lp == 8 -> lp = (EXPIRED(want) -> 13 : ((ro && !READS) -> OUT_ROUSED : 9)) }
 	:: atomic { lp == 9 ->
 		/* the blocking read takes one frame, or more if they are there */
 		if
