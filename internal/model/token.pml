@@ -839,7 +839,11 @@ init {
 		left = 3; peer(0, 0, 1, 0, 0);
 		run Acceptor(3); run Acceptor(4); run Cancel(3)
 #elif CFG == 4 /* a Write without credit, a reader and an Accept */
-		left = 3; peer(1, 0, 1, 1, 0);
+		left = 3;
+		if
+		:: stream!OPEN; stream!WINDOW; stream!DATA0
+		:: stream!DATA0; stream!WINDOW; stream!OPEN
+		fi;
 		run Reader(0, 0, 1, 1); run Creditor(1); run Acceptor(3)
 #elif CFG == 5 /* a stall: two frames against a window of one, read slowly */
 		left = 2; peer(2, 1, 0, 0, 0);
