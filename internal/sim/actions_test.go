@@ -271,7 +271,7 @@ func (w *world) decide(r *rand.Rand) {
 			w.take(f)
 			continue
 		}
-		code, reason := mux.Code(pick(r, 0, 5, 300, 1<<31)), pick(r, "", "no", "busy")
+		code, reason := pick[mux.Code](r, 0, 5, 300, 1<<31), pick(r, "", "no", "busy")
 		f.closed, f.wclosed, f.rclosed, f.rejected = true, true, true, true
 		w.atOnce(f, fmt.Sprintf("Reject %d, code %d, %q", f.st.n, code, reason), func() error { return f.waiting.Reject(code, reason) })
 	}
