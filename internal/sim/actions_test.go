@@ -545,7 +545,7 @@ func (w *world) reset(r *rand.Rand) {
 	if f == nil {
 		return
 	}
-	code := mux.Code(pick(r, 0, 9, 77, 300, 1<<32-1))
+	code := pick[mux.Code](r, 0, 9, 77, 300, 1<<32-1)
 	if !f.closed {
 		f.reset, f.code = true, code
 	}
