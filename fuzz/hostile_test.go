@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -98,8 +99,9 @@ type hunt struct {
 	started bool   // its preface has been seen
 	preys   []*prey
 	kept    []any
-	read    uint64 // by the application
-	opened  uint64 // connections that it has accepted or opened
+	read    uint64       // by the application
+	buffers atomic.Int64 // bytes of the application's, for its Reads that are under way
+	opened  uint64       // connections that it has accepted or opened
 	failure error
 }
 
@@ -392,6 +394,8 @@ func (h *hunt) add(c *mux.Conn, known bool) {
 // readFrom reads once, and reports whether there may be more.
 func (h *hunt) readFrom(y *prey, n int) bool {
 	b := make([]byte, n)
+	h.buffers.Add(int64(n))
+	defer h.buffers.Add(-int64(n))
 	n, err := y.c.Read(b)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -660,7 +664,7 @@ func (h *hunt) checkMemory(heap0 uint64) {
 	}
 	// 16 KiB unread may pin the slab of 64 KiB that they were read into. The rest: the
 	// session with its staging, the honest ones, and what this test itself holds.
-	most := 4*n + uint64(conns)*(4<<10) + 2<<20
+	most := 4*n + uint64(conns)*(4<<10) + 2<<20 + uint64(h.buffers.Load())
 	if heap := liveHeap(); heap > heap0+most {
 		h.wrong("memory", fmt.Errorf("the heap has grown by %d bytes, with %d unread on %d connections", heap-heap0, n, conns))
 	}
