@@ -207,9 +207,6 @@
 		fi }
 	/* trySend: never blocks */
 	:: atomic { fp == 28 && (claimed[0] || claimed[1] || claimed[2]) -> fp = 27 }
-#ifdef MUT_TRYBLOCKS
-	:: atomic { fp == 28 -> fp = 13 }
-#endif
 	/* without TRIES it hands over at once */
 	:: atomic { fp == 28 && !claimed[0] && !claimed[1] && !claimed[2] -> owner = NIL; armedPast = 0; fp = 39 }
 	:: atomic { fp == 39 -> recalling = 0; fp = TRY } /* nothing is claimed that could be recalled */

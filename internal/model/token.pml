@@ -360,9 +360,6 @@ inline armRest(dl) {
 	if
 	:: armedAt == want || closed
 	:: !(armedAt == want || closed) && armedAt > LONGAGO && (want == 0 || armedAt < want) && armedAt > now
-#ifdef MUT_KEEPINTERRUPT
-	:: !(armedAt == want || closed) && armedAt == LONGAGO
-#endif
 	:: else -> armedAt = want
 	fi;
 	tmu = 0; lp = 7
@@ -681,9 +678,7 @@ proctype Ender()
 
 	endAsked;
 	dead = 1;
-#ifndef MUT_OPENTOKEN
 	atomic { !tmu -> closed = 1 }; /* token.close */
-#endif
 	/* abortAll */
 	atomic { !cmu[0] -> cmu[0] = 1; over[0] = 1 };
 	wakeReaders(0);
