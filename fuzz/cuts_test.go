@@ -40,3 +40,29 @@ func (k *knife) next(n int) (size int, past bool) {
 	k.idle = 0
 	return min(size, n), past
 }
+
+// A decoding is a decoder that is given a stream by pieces, and says how much of its payload
+// is to come.
+type decoding interface {
+	give(p []byte)
+	past(p []byte) // p is payload, and the decoder does not see it
+	remaining() int
+	over() bool // what still comes does not count
+}
+
+// cut gives the stream to d, cut by k, until d is over.
+func (k *knife) cut(stream []byte, d decoding) {
+	for rest := stream; len(rest) > 0 && !d.over(); {
+		n, past := k.next(len(rest))
+		if left := d.remaining(); past && left > 0 {
+			n = min(n, left)
+			d.past(rest[:n])
+		} else {
+			d.give(rest[:n])
+		}
+		rest = rest[n:]
+	}
+	if !d.over() {
+		d.give(nil)
+	}
+}

@@ -148,22 +148,8 @@ func (r *oneReader) put(to []byte, h *wire.Header, body []byte) []byte {
 	return append(to, b[:n]...)
 }
 
-// run decodes the stream, cut by k.
-func (r *oneReader) run(stream []byte, k *knife) {
-	for rest := stream; len(rest) > 0 && r.err == nil; {
-		n, past := k.next(len(rest))
-		if past && r.d.Remaining() > 0 {
-			n = min(n, r.d.Remaining())
-			r.past(rest[:n])
-		} else {
-			r.give(rest[:n])
-		}
-		rest = rest[n:]
-	}
-	if r.err == nil {
-		r.give(nil)
-	}
-}
+func (r *oneReader) remaining() int { return r.d.Remaining() }
+func (r *oneReader) over() bool     { return r.err != nil }
 
 // check compares what was decoded with what a plain decoder makes of the stream.
 func (r *oneReader) check(stream []byte) {
@@ -292,7 +278,7 @@ func decodeOne(t *testing.T, prefaced bool, stream, cuts []byte) {
 		}
 		stream = rest
 	}
-	r.run(stream, &k)
+	k.cut(stream, &r)
 	r.check(stream)
 }
 

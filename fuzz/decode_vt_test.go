@@ -81,21 +81,8 @@ func (r *vtReader) payload(p []byte) {
 	r.again = append(r.again, p...)
 }
 
-// run decodes the stream, cut as the bytes of cuts say.
-func (r *vtReader) run(stream, cuts []byte) {
-	k := knife{cuts: cuts}
-	for rest := stream; len(rest) > 0; {
-		n, past := k.next(len(rest))
-		if past && r.d.Remaining() > 0 {
-			n = min(n, r.d.Remaining())
-			r.past(rest[:n])
-		} else {
-			r.give(rest[:n])
-		}
-		rest = rest[n:]
-	}
-	r.give(nil)
-}
+func (r *vtReader) remaining() int { return r.d.Remaining() }
+func (r *vtReader) over() bool     { return false }
 
 // check compares what was decoded with what a plain decoder makes of the stream.
 func (r *vtReader) check(stream []byte, want []plainFrame, end plainEnd) {
@@ -148,7 +135,8 @@ func FuzzDecodeVT(f *testing.F) {
 		want, end := plainVT(stream)
 		for _, c := range [][]byte{cuts, nil} {
 			r := vtReader{t: t}
-			r.run(stream, c)
+			k := knife{cuts: c}
+			k.cut(stream, &r)
 			r.check(stream, want, end)
 		}
 	})

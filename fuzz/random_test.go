@@ -30,21 +30,22 @@ func randomScript(seed uint64, most int) []byte {
 // TestRandomSessions plays random scripts, each from its own seed: what a fuzzer does
 // without its guidance, and several times as fast.
 func TestRandomSessions(t *testing.T) {
-	var at uint64
-	defer func() {
-		if t.Failed() {
-			t.Logf("-seed=%d", at)
-		}
-	}()
-	for i := range uint64(*scripts) {
-		at = *seed + i
-		s, steps := scripted(randomScript(at, 200), 200, setupOf, sessionStepOf)
-		synctest.Test(t, func(t *testing.T) { playSession(t, &s, steps) })
-	}
+	eachRandom(t, 200, func(t *testing.T, script []byte) {
+		s, steps := scripted(script, 200, setupOf, sessionStepOf)
+		playSession(t, &s, steps)
+	})
 }
 
 // TestRandomHostiles is TestRandomSessions for FuzzHostile's scripts.
 func TestRandomHostiles(t *testing.T) {
+	eachRandom(t, 100, func(t *testing.T, script []byte) {
+		s, steps := scripted(script, 100, hostileSetupOf, hostileStepOf)
+		playHostile(t, &s, steps)
+	})
+}
+
+// eachRandom plays the random scripts, of at most so many steps, each in a bubble. It tells the seed that fails.
+func eachRandom(t *testing.T, most int, play func(*testing.T, []byte)) {
 	var at uint64
 	defer func() {
 		if t.Failed() {
@@ -53,7 +54,6 @@ func TestRandomHostiles(t *testing.T) {
 	}()
 	for i := range uint64(*scripts) {
 		at = *seed + i
-		s, steps := scripted(randomScript(at, 100), 100, hostileSetupOf, hostileStepOf)
-		synctest.Test(t, func(t *testing.T) { playHostile(t, &s, steps) })
+		synctest.Test(t, func(t *testing.T) { play(t, randomScript(at, most)) })
 	}
 }

@@ -67,8 +67,8 @@ func (s *session) crossed() bool {
 }
 
 // stray charges for a DATA of n bytes for a closed connection, unless the allowance
-// covers it. The size of the frames does not matter: an
-// honest opener may have filled the window with the smallest before our refusal came.
+// covers it. The size of the frames does not matter: an honest opener may have filled
+// the window with the smallest before our refusal came.
 func (s *session) stray(n int) *ProtocolError {
 	k := &s.in.calm
 	take := int64(max(n, 1))

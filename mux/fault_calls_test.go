@@ -97,7 +97,7 @@ func faultBlocked(t *testing.T, pr Protocol, n int) (p *Pipe, far net.Conn, errs
 }
 
 // faultF21: all return, and nothing is left: the bubble ends. What it takes in real time
-// is BenchmarkEndOfBlockedCalls' matter, and TestCloseEndsAllBlockedCalls tells it.
+// is the matter of BenchmarkEndOfBlockedCalls in internal/stress.
 func faultF21(t *testing.T) {
 	n := 10_000
 	if raceEnabled {
@@ -142,58 +142,6 @@ var faultEnds = map[string]struct {
 		}
 	}, is(net.ErrClosed)},
 	"dropped transport": {func(t testing.TB, _ *Pipe, far net.Conn) { far.Close() }, isCut},
-}
-
-// BenchmarkEndOfBlockedCalls tells how long 10,000 blocked Reads and as many blocked
-// Writes take to return over TCP: each turn sets up and ends one session.
-func BenchmarkEndOfBlockedCalls(b *testing.B) {
-	for _, pr := range protocols {
-		for name, end := range faultEnds {
-			b.Run(fmt.Sprintf("%v/%s", pr, name), func(b *testing.B) {
-				var took time.Duration
-				for range b.N {
-					took += endOfBlockedCalls(b, pr, end.how)
-				}
-				b.ReportMetric(float64(took.Milliseconds())/float64(b.N), "ms/end")
-			})
-		}
-	}
-}
-
-func endOfBlockedCalls(b *testing.B, pr Protocol, how func(testing.TB, *Pipe, net.Conn)) time.Duration {
-	const n = 10_000
-	near, far := overTCP.narrow().dial(b)
-	defer far.Close()
-	p, err := NewPipe(near, &Config{Protocol: pr})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer p.Close()
-	stop := make(chan struct{})
-	go func() { io.CopyN(io.Discard, far, 30*n); close(stop) }()
-	if pr == Protocol1 {
-		far.Write(oneBytes(fmt.Sprintf("PREFACE conns=%d", 1<<20)))
-	}
-	var wg sync.WaitGroup
-	conns := make([]*Conn, n)
-	for i := range conns {
-		if conns[i], err = p.Open(context.Background(), testAddr(i)); err != nil {
-			b.Fatal(err)
-		}
-	}
-	for _, c := range conns {
-		wg.Go(func() { c.Read(make([]byte, 1)) })
-		wg.Go(func() { writeUntilError(c, 100) })
-	}
-	<-stop
-	waitBlocked(b, "(*conn).await", n)
-	waitBlocked(b, "(*conn).write", n)
-	start := time.Now()
-	how(b, p, far)
-	wg.Wait()
-	took := time.Since(start)
-	runtime.KeepAlive(conns)
-	return took
 }
 
 // faultF23: the last IDs work, there is no next, and the session can be shut down well.

@@ -270,15 +270,23 @@ func churn(tc *oneTest, b *bystander) {
 		tc.peer.mu.Unlock()
 		tc.sent()
 	}
+	afterRounds(tc.t, rounds, round, func() {
+		tc.wantAlive("connections that are accepted and closed cost nothing")
+		tc.wantHolding("closed connections leave nothing", holding{})
+	})
+	b.want("meanwhile")
+}
+
+// afterRounds does all rounds and calls look. The first round may cost memory, the others not.
+func afterRounds(t *testing.T, rounds int, round, look func()) {
+	t.Helper()
 	round()
 	before := heap()
 	for range rounds {
 		round()
 	}
-	tc.wantAlive("connections that are accepted and closed cost nothing")
-	tc.wantHolding("closed connections leave nothing", holding{})
-	wantHeap(tc.t, "2,000 connections later", before, 64<<10)
-	b.want("meanwhile")
+	look()
+	wantHeap(t, "2,000 connections later", before, 64<<10)
 }
 
 func vtChurn(tc *vtTest, b *bystander) {
@@ -301,14 +309,10 @@ func vtChurn(tc *vtTest, b *bystander) {
 		synctest.Wait()
 		tc.peer.take()
 	}
-	round()
-	before := heap()
-	for range rounds {
-		round()
-	}
-	tc.wantAlive("connections that are accepted and closed")
-	tc.wantHolding("closed connections leave nothing", holding{})
-	wantHeap(tc.t, "2,000 connections later", before, 64<<10)
+	afterRounds(tc.t, rounds, round, func() {
+		tc.wantAlive("connections that are accepted and closed")
+		tc.wantHolding("closed connections leave nothing", holding{})
+	})
 	b.want("meanwhile")
 }
 

@@ -12,7 +12,11 @@ import (
 // this. A *ProtocolError ends the session; the state is changed only by frames that
 // have passed every check (hostile peers, R4 and R6).
 
-const maxID = wire.ID(1<<32 - 1)
+const (
+	maxID = wire.ID(1<<32 - 1)
+	// freeGoAways is how many GOAWAYs cost no token: PROTOCOL.md, 2.13.
+	freeGoAways = 10
+)
 
 // parseOne hands out everything in the slab.
 func (s *session) parseOne() {
@@ -279,8 +283,8 @@ func (s *session) onGoAway(body []byte) *ProtocolError {
 	}
 	lower := last < t.peerLast
 	t.peerLast = last
-	t.goAways = min(t.goAways+1, 11) // it counts no further, so it can't overflow
-	often := t.goAways > 10
+	t.goAways = min(t.goAways+1, freeGoAways+1) // it counts no further, so it can't overflow
+	often := t.goAways > freeGoAways
 	var unserved []*conn
 	if lower && last < t.allotted {
 		for _, c := range t.byID {
@@ -301,7 +305,6 @@ func (s *session) onGoAway(body []byte) *ProtocolError {
 		s.in.r = s.in.w
 		return nil
 	}
-	s.peerDrains.Store(true)
 	s.in.owes = true // who waits to open looks again
 	if often {
 		return s.cost(1, "GOAWAY")

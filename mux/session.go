@@ -56,8 +56,6 @@ type session struct {
 	draining atomic.Bool // Shutdown has begun
 	closing  atomic.Bool // Close has begun
 	drained  atomic.Bool // the session ended by Shutdown, of either end
-	// peerDrains: a GOAWAY of the peer's has come.
-	peerDrains atomic.Bool
 	// halfClosed: Shutdown, of either end, has ended our half of the transport. What can
 	// still be owed is answers that crossed with it, and goes unsaid.
 	halfClosed atomic.Bool

@@ -114,6 +114,15 @@ func (s *session) drain(ctx context.Context) error {
 	return nil
 }
 
+// drains reports whether either end has said that it will open nothing more. It never
+// goes back.
+func (s *session) drains() bool {
+	t := &s.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return s.draining.Load() || t.goAways > 0
+}
+
 // lastSeen returns the last ID for a GOAWAY that ends the session.
 func (s *session) lastSeen() wire.ID {
 	t := &s.table

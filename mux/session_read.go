@@ -152,7 +152,7 @@ func (s *session) readError(err error) error {
 	switch {
 	case err == io.EOF && s.in.inFrame():
 		err = io.ErrUnexpectedEOF
-	case errors.Is(err, syscall.ECONNRESET) && !s.in.inFrame() && s.table.over(&s.draining):
+	case errors.Is(err, syscall.ECONNRESET) && !s.in.inFrame() && s.drains() && !s.table.unfinished():
 		// The one that was done first has closed the transport before it read our last
 		// words, a PING or its ACK. Nothing is missing.
 		err = io.EOF

@@ -99,7 +99,7 @@ func (o *writeSide) isMoot(err error) bool {
 	if err == ErrWriteTimeout {
 		return false // the peer is there, and has had its time
 	}
-	if o.control && (s.draining.Load() || s.peerDrains.Load()) && s.halfClosed.CompareAndSwap(false, true) {
+	if o.control && s.drains() && s.halfClosed.CompareAndSwap(false, true) {
 		o.gone = true
 		s.endAfter(endLinger, &TransportError{Op: "write", Err: err})
 		s.token.nudge()

@@ -28,7 +28,7 @@ type table struct {
 	opened   int           // connections in byID that we opened
 	ended    atomic.Uint64 // connections of either space that have been forgotten
 
-	goAways  int     // GOAWAYs received
+	goAways  int     // GOAWAYs received; counted to freeGoAways and one more
 	peerLast wire.ID // the last ID of the latest of them
 	last     wire.ID // the last ID that our own GOAWAYs have told
 }
@@ -144,13 +144,6 @@ func (t *table) whenEmpty() <-chan struct{} {
 
 // unfinished reports whether a connection is open in either direction.
 func (t *table) unfinished() bool { return t.len() > 0 }
-
-// over reports whether no connection is open and, since either end drains, none will be.
-func (t *table) over(draining *atomic.Bool) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.lenLocked() == 0 && (draining.Load() || t.goAways > 0)
-}
 
 // allLocked returns every connection.
 func (t *table) allLocked() []*conn {

@@ -15,7 +15,7 @@ import (
 	"testing/synctest"
 
 	"github.com/vtmux/vtmux/internal/leakcheck"
-	"github.com/vtmux/vtmux/pool"
+	"github.com/vtmux/vtmux/internal/leakcheck/poolcheck"
 )
 
 var (
@@ -27,15 +27,7 @@ var (
 	flagWorker = flag.Bool("sim.worker", false, "run all seeds in this process")
 )
 
-func TestMain(m *testing.M) { leakcheck.Main(m, poolBalance) }
-
-// poolBalance counts something only in a build with the tag vtmuxdebug.
-func poolBalance() error {
-	if slabs, buffers := pool.Outstanding(); slabs != 0 || buffers != 0 {
-		return fmt.Errorf("%d slabs and %d buffers were not released:\n%s", slabs, buffers, pool.Leaks())
-	}
-	return nil
-}
+func TestMain(m *testing.M) { leakcheck.Main(m, poolcheck.Balance) }
 
 // A life is what came of a seed.
 type life struct {
@@ -56,7 +48,7 @@ func live(t *testing.T, seed uint64, skip []bool, verbose bool) (l life) {
 		}
 		if p := recover(); p != nil { // a bubble that is left with goroutines in it
 			l.failures = append(l.failures, fmt.Sprint(p))
-		} else if err := poolBalance(); err != nil {
+		} else if err := poolcheck.Balance(); err != nil {
 			l.failures = append(l.failures, err.Error())
 		}
 	}()
