@@ -69,7 +69,7 @@ bit claimed[NC];
 bit handed, work;
 
 /* session, conns */
-bit dead, tclosed, stuck, draining, halfClosed, endAsked;
+bit dead, tclosed, breaks, stuck, draining, halfClosed, failed, gone, endAsked;
 bit writeShut[NC], wheld[NC], wending[NC];
 
 /* ghosts */
@@ -91,6 +91,7 @@ byte left;
 /* ---- what the transport gets: every property of the bytes is checked here */
 inline sent() {
 	out?u;
+		assert(!failed);
 		if
 		:: mid != NIL -> assert(u == LENT2 + 2*mid + nextNo[mid] || u == COPY2 + 2*mid + nextNo[mid])
 		:: else -> assert(u < LENT2 || (u >= COPY1 && u < COPY2) || u >= ENDS_)
@@ -427,11 +428,11 @@ proctype Finisher()
 
 proctype AtAnyTime() { endAsked = 1; left-- }
 
-/* Shutdown has begun, and the transport fails */
+/* Shutdown has begun, and one write fails. What is sent behind it would follow what may be half a frame. */
 proctype Breaker()
 {
 	draining = 1;
-	atomic { tclosed = 1; left-- }
+	atomic { breaks = 1; left-- }
 }
 
 init {

@@ -113,13 +113,15 @@
 		fi }
 	/* send: the try, which can't block and is made only where no lent payload is in the batch */
 	:: atomic { fp == 12 -> fp = 13;
-#ifdef TRIES
 		if
-		:: !claimed[0] && !claimed[1] && !claimed[2] && !armedPast -> fp = 29
-		:: else
-		fi
+#ifndef MUT_FAILED
+		:: failed -> fp = 35
 #endif
-		}
+#ifdef TRIES
+		:: !failed && !claimed[0] && !claimed[1] && !claimed[2] && !armedPast -> fp = 29
+#endif
+		:: else
+		fi }
 	:: atomic { fp == 29 && len(out) > 0 && !stuck && !tclosed -> sent() }
 	:: atomic { fp == 29 -> fp = (len(out) > 0 -> 13 : 17) }
 	:: atomic { fp == 13 -> owner = fc; /* arm, under o.mu */
@@ -129,24 +131,24 @@
 	:: atomic { fp == 16 && len(out) > 0 && !stuck && !tclosed -> sent(); wr = 1 }
 	:: atomic { fp == 16 && len(out) == 0 -> wr = 0; fp = 17 }
 	:: atomic { fp == 16 && armedPast -> fp = (wr -> 13 : 20); wr = 0 } /* the deadline */
-	:: atomic { fp == 16 && tclosed -> wr = 0; fp = 35 }
+	:: atomic { fp == 16 && (tclosed || breaks) -> breaks = 0; wr = 0; fp = 35 }
 	:: atomic { fp == 35 -> /* isMoot */
+		failed = 1;
 		if
-		:: control && draining && !halfClosed ->
-			i = len(out);
-			do
-			:: i > 0 -> out?u; out!u; i--; assert(u >= WINS) /* what is given up is neither payload nor an end */
-			:: else -> u = 0; halfClosed = 1; break
-			od
+		:: control && draining && !halfClosed -> halfClosed = 1; gone = 1
 		:: else
 		fi;
 		if
-		:: halfClosed -> assert(!claimed[0] && !claimed[1] && !claimed[2]); /* failBatch; this scene lends nothing */
+#ifdef MUT_GONE
+		:: halfClosed ->
+#else
+		:: halfClosed && (control || !gone) ->
+#endif
+			assert(!claimed[0] && !claimed[1] && !claimed[2]); /* failBatch; this scene lends nothing */
 			do
-			:: len(out) > 0 -> out?u
+			:: len(out) > 0 -> out?u; assert(u >= WINS) /* what is given up is neither payload nor an end */
 			:: else -> u = 0; phase = NONE; fp = 1; break
 			od
-		:: !halfClosed && dead -> fp = 1
 		:: else -> endAsked = 1; dead -> fp = 1 /* end, which another process does for us */
 		fi }
 	/* finish */
@@ -209,9 +211,13 @@
 	:: atomic { fp == 28 && (claimed[0] || claimed[1] || claimed[2]) -> fp = 27 }
 	/* without TRIES it hands over at once */
 	:: atomic { fp == 28 && !claimed[0] && !claimed[1] && !claimed[2] -> owner = NIL; armedPast = 0; fp = 39 }
+#ifdef MUT_FAILED
 	:: atomic { fp == 39 -> recalling = 0; fp = TRY } /* nothing is claimed that could be recalled */
+#else
+	:: atomic { fp == 39 -> recalling = 0; fp = (failed && TRY == 40 -> 35 : TRY) }
+#endif
 	:: atomic { fp == 40 && len(out) > 0 && !stuck && !tclosed -> sent() }
-	:: atomic { fp == 40 && tclosed -> fp = 35 }
+	:: atomic { fp == 40 && (tclosed || breaks) -> breaks = 0; fp = 35 }
 	:: atomic { fp == 40 -> fp = (len(out) > 0 -> 27 : 17) }
 	/* recall, and what follows an interrupt */
 	:: atomic { fp == 20 -> x = 0; over = (fc != NIL && writeShut[fc]); fp = 21 }

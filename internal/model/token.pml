@@ -109,11 +109,6 @@ byte left;           /* application calls that have not returned */
 #else
 #define LAZYSTANDBY 1
 #endif
-#ifdef MUT_REENLIST
-#define REENLIST 6
-#else
-#define REENLIST 5
-#endif
 
 #ifdef MUT_STALLROOM
 #define ROOMLOOK 0
@@ -453,7 +448,7 @@ proctype Reader(byte w, c, n; bit p)
 		:: EXPIRED(at) -> late = 1; wp = 9
 		:: else -> wp = 3; lp = leads
 		fi }
-	:: atomic { W(3) -> lp = promoted[w]; wp = (enlisted -> 6 : REENLIST) }
+	:: atomic { W(3) -> lp = promoted[w]; wp = (enlisted -> 6 : 5) }
 	:: atomic { W(6) && wake[w] -> wake[w] = 0; wp = 1 } /* Park */
 	:: atomic { W(6) && EXPIRED(at) -> wp = 1 }
 	:: atomic { W(9) && !enlisted && !late -> wp = 12 }
