@@ -52,9 +52,9 @@ func (c *conn) read(p []byte) (int, error) {
 			c.leaveBytesLocked()
 			return 0, err
 		}
-		w := c.beginWaitLocked()
+		w := c.beginWaitLocked(p)
 		c.mu.Unlock()
-		n, err := c.await(w, p)
+		n, err := c.await(w)
 		if n > 0 || err != nil {
 			return n, err
 		}
@@ -108,19 +108,20 @@ func (c *conn) tookLocked(n int) {
 	}
 }
 
-// beginWaitLocked publishes that a reader waits.
-func (c *conn) beginWaitLocked() *waiter {
+// beginWaitLocked publishes that a reader waits, for bytes that are to go to p.
+func (c *conn) beginWaitLocked(p []byte) *waiter {
 	w := c.s.waiters.get(c)
+	w.p, w.until = p, 0
 	c.reading.Add(1)
 	c.readers.push(w)
 	return w
 }
 
 // await waits until w is satisfied, or the deadline passes. Meanwhile it leads, if
-// nobody else does; it returns how much of p that has filled. It gives w back.
-func (c *conn) await(w *waiter, p []byte) (n int, err error) {
+// nobody else does; it returns how much of w's slice was filled. It gives w back.
+func (c *conn) await(w *waiter) (n int, err error) {
 	s := c.s
-	w.since, w.until = s.now(), 0
+	w.since = s.now()
 	c.cameForward()
 	leads := s.token.enlist(w)
 	enlisted := true
@@ -132,7 +133,7 @@ func (c *conn) await(w *waiter, p []byte) (n int, err error) {
 		}
 		switch {
 		case leads || w.promoted.Load():
-			n = s.lead(w, c, p)
+			n = s.lead(w, c, w.p)
 			leads, enlisted = false, false
 		case !enlisted:
 			leads, enlisted = s.token.enlist(w), true
@@ -150,6 +151,7 @@ func (c *conn) await(w *waiter, p []byte) (n int, err error) {
 		}
 		c.leaveBytesLocked()
 	}
+	n += w.n // by who else has led: w is in no list any more
 	c.reading.Add(-1)
 	if w.until == 0 {
 		w.until = s.now()
@@ -199,9 +201,9 @@ func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
 			return total, err
 		}
 		if c.in.n == 0 {
-			w := c.beginWaitLocked()
+			w := c.beginWaitLocked(nil)
 			c.mu.Unlock()
-			if _, err := c.await(w, nil); err != nil {
+			if _, err := c.await(w); err != nil {
 				return total, err
 			}
 			continue

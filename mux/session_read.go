@@ -55,7 +55,7 @@ type readSide struct {
 	n       int // bytes of p that are filled
 	check   leaderCheck
 	empties int   // reads in a row that brought nothing
-	timed   bool  // whether the clock is looked at after each read
+	timed   bool  // whether anybody wants to know when the peer gave a sign of life
 	readAt  int64 // when this leader's latest read returned; 0: not known
 
 	count readCounts
@@ -118,11 +118,9 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 		had := r.count.bytesIn
 		err := s.fill()
 		r.count.reads++
-		if r.timed {
-			r.readAt = s.now()
-			if r.count.bytesIn > had {
-				r.count.lifeAt = r.readAt
-			}
+		r.readAt = s.now()
+		if r.timed && r.count.bytesIn > had {
+			r.count.lifeAt = r.readAt
 		}
 		if stalled = s.parse(); stalled != nil {
 			if err != nil && !s.token.timedOut(err) {
@@ -305,8 +303,9 @@ func (s *session) owe(c *conn, what uint32) {
 	s.in.owes = true
 }
 
-// deliver hands p to c: to the leader's slice if c is the leader's, else to c's
-// buffer. It reports false, and takes nothing, where c has no room.
+// deliver hands p to c: to the slice of a reader that waits, the leader's own before
+// others, and what is left to c's buffer. It reports false, and takes nothing, where c
+// has no room.
 func (s *session) deliver(c *conn, p []byte) bool {
 	r := &s.in
 	if c == nil {
@@ -335,16 +334,38 @@ func (s *session) deliver(c *conn, p []byte) bool {
 		c.mu.Unlock()
 		return false
 	}
-	c.in.add(p, r.slab)
-	w := c.readers.pop()
-	c.mu.Unlock()
-	if w != nil && w != r.leader {
-		r.delivered++
-		r.to = c
-		c.expected.Store(s.expect.add())
-		r.woken = append(r.woken, w)
+	var w, next *waiter
+	if w = c.readers.head; w != nil && w != r.leader && len(w.p) > 0 && c.in.n == 0 {
+		w.n, w.until = copy(w.p, p), r.readAt
+		if c.consumeLocked(w.n) {
+			s.owe(c, owesWindow)
+		}
+		p = p[w.n:]
+		c.readers.pop()
+	} else {
+		w = nil
 	}
+	if len(p) > 0 {
+		c.in.add(p, r.slab)
+		next = c.readers.pop()
+	}
+	c.mu.Unlock()
+	s.serve(c, w)
+	s.serve(c, next)
 	return true
+}
+
+// serve has w woken, a reader of c whose wait is over, when all is handed out; nobody
+// if w is nil, or leads.
+func (s *session) serve(c *conn, w *waiter) {
+	r := &s.in
+	if w == nil || w == r.leader {
+		return
+	}
+	r.delivered++
+	r.to = c
+	c.expected.Store(s.expect.add())
+	r.woken = append(r.woken, w)
 }
 
 // stall gives the token up because c has no room. If c's reader has made room

@@ -24,14 +24,19 @@ type waiter struct {
 
 	// Guarded by the lock of what is waited for.
 	link *waiter
+	// p is a Read's slice, nil for anything else. While the waiter is in its
+	// connection's list, whoever leads may fill it; n tells how far that was done.
+	p []byte
+	n int
 
 	// Guarded by readToken.mu.
 	next, prev *waiter
 	queued     bool
 
-	// A reader's own, on the session's clock.
+	// On the session's clock. They are a reader's own, but that until is set before
+	// satisfied is by who delivers.
 	since int64 // when the wait began
-	until int64 // when it gave the token up again; 0 if it did not
+	until int64 // when what it waited for came, or it gave the token up again; 0: not known
 
 	// Constant while the waiter is in use.
 	deadline *atomic.Int64 // that counts; nil: none
@@ -72,6 +77,7 @@ func (p *waiterPool) get(c *conn) *waiter {
 // put takes back a waiter that is in no list and does not lead.
 func (p *waiterPool) put(w *waiter) {
 	w.deadline, w.reader, w.lazy = nil, false, false
+	w.p, w.n = nil, 0
 	w.Drain()
 	p.pool.Put(w)
 }
