@@ -156,7 +156,7 @@ func (c *conn) await(w *waiter) (n int, err error) {
 	if w.until == 0 {
 		w.until = s.now()
 	}
-	s.count.reading.Add(w.until - w.since)
+	s.count.reading.Add(max(w.until-w.since, 0)) // what was on its way already was not waited for
 	s.waiters.put(w)
 	if n > 0 {
 		err = nil

@@ -158,3 +158,25 @@ func TestDeadlineBehindAFilledSliceIsNoError(t *testing.T) {
 		<-lead
 	})
 }
+
+// A Read that began while its bytes were being handed out has waited for no time, not
+// for less. To see it fail: take the max out of await.
+func TestReadingTimeNeverShrinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBare(t, false, false)
+		x := b.open(1)
+		c := x.c
+		<-time.After(time.Second)
+		c.mu.Lock()
+		w := c.beginWaitLocked(make([]byte, 4))
+		w.n, w.until = copy(w.p, "abcd"), 1 // what a leader knows that read long ago
+		c.readers.pop()
+		c.mu.Unlock()
+		if n, err := c.await(w); n != 4 || err != nil {
+			t.Fatalf("await: %d, %v", n, err)
+		}
+		if d := (&Pipe{b.s}).Stats().Blocked.Reading; d != 0 {
+			t.Errorf("Reads have waited for %v, want 0", d)
+		}
+	})
+}
