@@ -196,7 +196,7 @@ func (s *session) awaitAccept(ctx context.Context, w *waiter) (err error) {
 			break
 		}
 		if leads || w.promoted.Load() {
-			s.lead(w, nil, nil)
+			s.lead(w, nil)
 			leads = !w.satisfied.Load() && s.token.enlist(w)
 			continue
 		}

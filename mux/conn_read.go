@@ -133,7 +133,7 @@ func (c *conn) await(w *waiter) (n int, err error) {
 		}
 		switch {
 		case leads || w.promoted.Load():
-			n = s.lead(w, c, w.p)
+			n = s.lead(w, c)
 			leads, enlisted = false, false
 		case !enlisted:
 			leads, enlisted = s.token.enlist(w), true

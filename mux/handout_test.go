@@ -3,6 +3,7 @@ package mux
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"runtime"
 	"testing"
@@ -33,9 +34,7 @@ func TestWaitingReadersShareAPayload(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					b := newBareOf(t, pr, false)
 					x, y := b.open(1), b.open(2)
-					b.leads(2, y)
-					lead := background(func() (int, error) { return y.Read(make([]byte, 1)) })
-					b.wantLeader(y)
+					lead := b.holdsLead(2, y)
 					var slices [2][]byte
 					var reads [2]<-chan result
 					for i := range reads {
@@ -64,7 +63,7 @@ func TestWaitingReadersShareAPayload(t *testing.T) {
 						t.Errorf("%d bytes are left", x.c.in.n)
 					}
 					x.c.mu.Unlock()
-					go drainFar(b)
+					go io.Copy(io.Discard, b.far)
 					x.Close()
 					y.Close()
 					<-lead
@@ -73,14 +72,6 @@ func TestWaitingReadersShareAPayload(t *testing.T) {
 					}
 				})
 			})
-		}
-	}
-}
-
-func drainFar(b *bare) {
-	for buf := make([]byte, 100); ; {
-		if _, err := b.far.Read(buf); err != nil {
-			return
 		}
 	}
 }
@@ -127,9 +118,7 @@ func TestDeadlineBehindAFilledSliceIsNoError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBare(t, false, false)
 		x, y := b.open(1), b.open(2)
-		b.leads(2, y)
-		lead := background(func() (int, error) { return y.Read(make([]byte, 1)) })
-		b.wantLeader(y)
+		lead := b.holdsLead(2, y)
 		p := make([]byte, 10)
 		read := background(func() (int, error) { return x.Read(p) })
 		synctest.Wait()

@@ -239,6 +239,15 @@ func (b *bare) leads(i int, c *Conn) {
 	}
 }
 
+// holdsLead lets a Read of the i-th connection, c, lead until something comes for it.
+func (b *bare) holdsLead(i int, c *Conn) <-chan result {
+	b.t.Helper()
+	b.leads(i, c)
+	lead := background(func() (int, error) { return c.Read(make([]byte, 1)) })
+	b.wantLeader(c)
+	return lead
+}
+
 // wantLeader fails the test unless a Read of c leads.
 func (b *bare) wantLeader(c *Conn) {
 	b.t.Helper()
@@ -576,9 +585,7 @@ func TestReaderThatLeavesPassesTheBytesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBare(t, false, false)
 		x, y := b.open(1), b.open(2)
-		b.leads(2, y)
-		lead := background(func() (int, error) { return y.Read(make([]byte, 1)) })
-		b.wantLeader(y) // so x's readers park
+		lead := b.holdsLead(2, y) // so x's readers park
 		first := background(func() (int, error) { return x.Read(make([]byte, 10)) })
 		synctest.Wait()
 		second := background(func() (int, error) { return x.Read(make([]byte, 10)) })

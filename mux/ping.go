@@ -178,7 +178,7 @@ func (s *session) awaitAck(ctx context.Context, w *waiter) (err error) {
 		}
 		switch {
 		case leads || w.promoted.Load():
-			s.lead(w, nil, nil)
+			s.lead(w, nil)
 			leads, enlisted = false, false
 		case !enlisted:
 			leads, enlisted = s.token.enlist(w), true

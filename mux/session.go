@@ -175,7 +175,7 @@ func (s *session) handshake() error {
 func (s *session) standby(w *waiter, leads bool) {
 	for {
 		if leads {
-			s.lead(w, nil, nil)
+			s.lead(w, nil)
 		} else {
 			w.Park(0)
 		}

@@ -77,12 +77,12 @@ func (r *readSide) release() {
 
 // lead reads the transport, and hands out what comes, until w's wait is over, its
 // connection's deadline has passed, or the session ends. w holds the token and
-// has given it up on return. Payload of w's connection goes to p first, and lead
-// returns how much of p it filled.
-func (s *session) lead(w *waiter, c *conn, p []byte) int {
+// has given it up on return. c is w's connection, or nil. Its payload goes to w's slice
+// first, and lead returns how much of that it filled.
+func (s *session) lead(w *waiter, c *conn) int {
 	r := &s.in
 	r.check.begin(w)
-	r.leader, r.self, r.p, r.n = w, c, p, 0
+	r.leader, r.self, r.p, r.n = w, c, w.p, 0
 	r.delivered, r.to, r.readAt = 0, nil, 0
 
 	stalled := s.leadUntil(w, c)
@@ -334,24 +334,22 @@ func (s *session) deliver(c *conn, p []byte) bool {
 		c.mu.Unlock()
 		return false
 	}
-	var w, next *waiter
+	var filled, next *waiter
 	// A large piece is better kept as it is, for the reader to copy on its own core.
-	if w = c.readers.head; w != nil && w != r.leader && len(w.p) > 0 && c.in.n == 0 && len(p) < lendSlabFrom {
+	if w := c.readers.head; w != nil && w != r.leader && len(w.p) > 0 && c.in.n == 0 && len(p) < lendSlabFrom {
 		w.n, w.until = copy(w.p, p), r.readAt
 		if c.consumeLocked(w.n) {
 			s.owe(c, owesWindow)
 		}
 		p = p[w.n:]
-		c.readers.pop()
-	} else {
-		w = nil
+		filled = c.readers.pop()
 	}
 	if len(p) > 0 {
 		c.in.add(p, r.slab)
 		next = c.readers.pop()
 	}
 	c.mu.Unlock()
-	s.serve(c, w)
+	s.serve(c, filled)
 	s.serve(c, next)
 	return true
 }

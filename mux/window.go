@@ -136,7 +136,7 @@ func (c *conn) awaitCredit() (err error) {
 		}
 		switch {
 		case leads || w.promoted.Load():
-			s.lead(w, c, nil)
+			s.lead(w, c)
 			leads, enlisted = false, false
 		case !enlisted:
 			leads, enlisted = s.token.enlist(w), true
