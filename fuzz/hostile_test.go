@@ -92,7 +92,7 @@ type hunt struct {
 
 	mu      sync.Mutex
 	out     []byte // to be written to the session
-	sending int    // the size of what is being written
+	sending int    // the size of what was taken last from out, to be written
 	more    chan struct{}
 	deaf    chan struct{} // closed: the attacker reads
 	isDeaf  bool

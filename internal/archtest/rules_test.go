@@ -54,7 +54,7 @@ type importBan struct {
 }
 
 var importBans = []importBan{
-	// The name stands here, and in bad_test.go, as data: archtest imports it no more than others do.
+	// This file does not import unsafe: the name stands here, and in bad_test.go, as data.
 	{[]string{"..."}, []string{"wire/overlay_unsafe.go"}, true, []string{"unsafe", "C"}, "one file has the unsafe code, so that one file has the proofs"},
 	{[]string{"mux/..."}, nil, false, []string{"reflect"}, "reflection allocates and hides what runs"},
 	{library, nil, false, []string{"log/..."}, "a library returns errors and counts; what is logged is the program's choice, and no peer can fill a log (hostile peers, R13)"},
