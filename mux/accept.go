@@ -57,7 +57,9 @@ func (s *session) refuseNew(c *conn) {
 		s.owe(c, owesRefusal)
 		return
 	}
-	s.owe(c, owesEnd)
+	if !s.closing.Load() { // Close cuts it: an END would look like a clean end
+		s.owe(c, owesEnd)
+	}
 }
 
 // refuse refuses a connection that was queued. The vt-muxer protocol has one way
@@ -138,7 +140,7 @@ func (q *acceptQueue) close(s *session, refuse bool) {
 	q.mu.Unlock()
 	for _, c := range unserved {
 		if c.id == 0 && s.closing.Load() {
-			c.abort(net.ErrClosed) // Close cuts it: an END would look like a clean end
+			c.abort(net.ErrClosed) // no END: see refuseNew
 		}
 		s.refuse(c, CodeDraining, "")
 	}

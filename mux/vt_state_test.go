@@ -889,6 +889,21 @@ func TestCloseCutsWhatNobodyHasAccepted(t *testing.T) {
 	})
 }
 
+// TestCloseCutsWhatComesBehindTheQueuesEnd: an open that arrives when Close has emptied the
+// accept queue, and has not come to the table yet. To see it fail: let refuseNew owe an END
+// then too.
+func TestCloseCutsWhatComesBehindTheQueuesEnd(t *testing.T) {
+	vtRun(t, true, nil, func(tc *vtTest) {
+		tc.s.closing.Store(true) // as Close begins
+		tc.s.accept.close(tc.s, true)
+		tc.send(vtOpen(vtB), vtData(vtB, "hello"))
+		tc.wantIdle("nothing is said of it")
+		tc.s.abortAll(net.ErrClosed) // as Close goes on
+		tc.wantIdle("nor now")
+		tc.s.end(net.ErrClosed)
+	})
+}
+
 var testOtherAddr = addr.MustParseSocketAddr("203.0.113.9:9")
 
 // vtStallCfg has the smallest window.
