@@ -75,8 +75,8 @@ var _ xport.Socket = sock{}
 
 func (s sock) Emulate(xport.Emulated) {}
 
-func (s sock) TryWrite(p []byte) (int, error)   { return s.writeFrom(p, false) }
-func (s sock) ReadVec(a, b []byte) (int, error) { return s.readInto(a, b) }
+func (s sock) TryWrite(p []byte) (int, error)      { return s.writeFrom(p, false) }
+func (s sock) ReadVec(a, b, c []byte) (int, error) { return s.readInto(a, b, c) }
 
 func (s sock) CloseWrite() error {
 	k := s.link

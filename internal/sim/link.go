@@ -213,9 +213,9 @@ func (w *way) size(n int) int {
 	return n
 }
 
-func (e *End) Read(p []byte) (int, error) { return e.readInto(p, nil) }
+func (e *End) Read(p []byte) (int, error) { return e.readInto(p) }
 
-func (e *End) readInto(a, b []byte) (int, error) {
+func (e *End) readInto(vec ...[]byte) (int, error) {
 	k := e.link
 	w := &k.ways[1-e.i]
 	k.mu.Lock()
@@ -230,8 +230,15 @@ func (e *End) readInto(a, b []byte) (int, error) {
 			w.empty = false
 			return 0, nil
 		case w.ready > 0:
-			n := w.size(min(w.ready, len(a)+len(b)))
-			copy(b, w.buf[copy(a, w.buf[:n]):n])
+			room := 0
+			for _, p := range vec {
+				room += len(p)
+			}
+			n := w.size(min(w.ready, room))
+			from := w.buf[:n]
+			for _, p := range vec {
+				from = from[copy(p, from):]
+			}
 			w.buf = append(w.buf[:0], w.buf[n:]...)
 			w.ready -= n
 			poke(w.writable)

@@ -164,14 +164,14 @@ func TestSocketsDoMore(t *testing.T) {
 		want(t, "TryWrite", async(func() (int, error) { return a.TryWrite([]byte("abcdef")) }), 4, nil)
 		want(t, "TryWrite without room", async(func() (int, error) { return a.TryWrite([]byte("ef")) }), 0, nil)
 		k.Deliver(0, 9)
-		x, y := make([]byte, 1), make([]byte, 9)
-		want(t, "ReadVec", async(func() (int, error) { return b.ReadVec(x, y) }), 4, nil)
-		if string(x)+string(y[:3]) != "abcd" {
-			t.Errorf("ReadVec: %q, %q", x, y)
+		x, y, z := make([]byte, 1), make([]byte, 2), make([]byte, 9)
+		want(t, "ReadVec", async(func() (int, error) { return b.ReadVec(x, y, z) }), 4, nil)
+		if string(x)+string(y)+string(z[:1]) != "abcd" {
+			t.Errorf("ReadVec: %q, %q, %q", x, y, z)
 		}
 		a.(interface{ CloseWrite() error }).CloseWrite()
 		k.Deliver(0, 9)
-		want(t, "Read", async(func() (int, error) { return b.Read(y) }), 0, io.EOF)
+		want(t, "Read", async(func() (int, error) { return b.Read(z) }), 0, io.EOF)
 		want(t, "Write to who can still read", async(func() (int, error) { return b.Write([]byte("x")) }), 1, nil)
 		a.Close()
 		b.Close()

@@ -17,7 +17,7 @@ const (
 // nothing; vec and its backing array live here for the same reason.
 type rawReader struct {
 	fn  func(fd uintptr) bool
-	vec [2][]byte
+	vec [3][]byte
 	n   int
 	err error
 }
@@ -37,10 +37,10 @@ func (r *rawReader) step(fd uintptr) bool {
 	}
 }
 
-func (r *rawReader) read(raw syscall.RawConn, a, b []byte) (int, error) {
-	r.vec = [2][]byte{a, b}
+func (r *rawReader) read(raw syscall.RawConn, a, b, c []byte) (int, error) {
+	r.vec = [3][]byte{a, b, c}
 	err := raw.Read(r.fn)
-	r.vec = [2][]byte{} // the slices are the caller's
+	r.vec = [3][]byte{} // the slices are the caller's
 	if err != nil {
 		return 0, err
 	}

@@ -9,7 +9,7 @@ func TestScratchKeepsNoSlice(t *testing.T) {
 	if n, err := x.TryWrite([]byte("0123")); n != 4 || err != nil {
 		t.Fatal(n, err)
 	}
-	if _, err := y.ReadVec(make([]byte, 2), make([]byte, 2)); err != nil {
+	if _, err := y.ReadVec(make([]byte, 2), make([]byte, 2), make([]byte, 2)); err != nil {
 		t.Fatal(err)
 	}
 	if x.wr.p != nil {

@@ -16,7 +16,7 @@ type rawReader struct{}
 
 func (*rawReader) init() {}
 
-func (*rawReader) read(syscall.RawConn, []byte, []byte) (int, error) {
+func (*rawReader) read(syscall.RawConn, []byte, []byte, []byte) (int, error) {
 	panic("BUG: ReadVec where canReadVec is false")
 }
 

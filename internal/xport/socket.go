@@ -11,8 +11,8 @@ type Socket interface {
 	// TryWrite writes what there is room for, without waiting. It fails where the
 	// write deadline has passed.
 	TryWrite(p []byte) (int, error)
-	// ReadVec reads once, into a and, when a is full, on into b.
-	ReadVec(a, b []byte) (int, error)
+	// ReadVec reads once, into a and, when a is full, on into b, and then into c.
+	ReadVec(a, b, c []byte) (int, error)
 	// Emulate does nothing.
 	Emulate(Emulated)
 }

@@ -103,17 +103,20 @@ func (t *Transport) Handshake(ctx context.Context) error {
 // Read reads once.
 func (t *Transport) Read(p []byte) (int, error) { return t.conn.Read(p) }
 
-// ReadVec reads once, into a and, when a is full, on into b. It may leave b
-// alone where the transport reads no vectors. It returns the bytes read in all.
-func (t *Transport) ReadVec(a, b []byte) (int, error) {
+// ReadVec reads once, into a and, when a is full, on into b, and then into c. It fills
+// no more than a unless CanReadVec. It returns the bytes read in all.
+func (t *Transport) ReadVec(a, b, c []byte) (int, error) {
 	switch {
 	case t.soft != nil:
-		return t.soft.ReadVec(a, b)
-	case t.raw == nil || !canReadVec:
+		return t.soft.ReadVec(a, b, c)
+	case !t.CanReadVec():
 		return t.conn.Read(a)
 	}
-	return t.rd.read(t.raw, a, b)
+	return t.rd.read(t.raw, a, b, c)
 }
+
+// CanReadVec reports whether ReadVec fills all of its slices by one system call.
+func (t *Transport) CanReadVec() bool { return t.raw != nil && canReadVec || t.soft != nil }
 
 // Write writes all of p.
 func (t *Transport) Write(p []byte) (int, error) { return t.conn.Write(p) }

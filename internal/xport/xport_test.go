@@ -243,15 +243,18 @@ func TestIsStreamWithoutAnAddress(t *testing.T) {
 	}
 }
 
-func TestReadVecFillsOneSliceThenTheOther(t *testing.T) {
+func TestReadVecFillsOneSliceAfterTheOther(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		for _, tt := range []struct {
-			sent, a, b string // what is sent, and what must be in a and b after
+			sent, a, b, c string // what is sent, and what must be in a, b and c after
 		}{
-			{"0123456789", "0123", "456789"},
-			{"0123", "0123", "......"},
-			{"01", "01..", "......"},
-			{"01234", "0123", "4....."},
+			{"0123456789", "0123", "456", "789"},
+			{"01234567", "0123", "456", "7.."},
+			{"0123", "0123", "...", "..."},
+			{"01", "01..", "...", "..."},
+			{"01234", "0123", "4..", "..."},
+			{"012345678", "", "012345", "678"},
+			{"012345678", "0123", "45678", ""},
 		} {
 			t.Run(network+" "+tt.sent, func(t *testing.T) {
 				if !canReadVec {
@@ -259,13 +262,16 @@ func TestReadVecFillsOneSliceThenTheOther(t *testing.T) {
 				}
 				near, far := streamPair(t, network)
 				x := New(near)
+				if !x.CanReadVec() {
+					t.Error("CanReadVec is false")
+				}
 				if _, err := far.Write([]byte(tt.sent)); err != nil {
 					t.Fatal(err)
 				}
-				a, b := []byte("...."), []byte("......")
-				n, err := x.ReadVec(a, b)
-				if n != len(tt.sent) || err != nil || string(a) != tt.a || string(b) != tt.b {
-					t.Errorf("%d bytes, %v: %q and %q; want %d: %q and %q", n, err, a, b, len(tt.sent), tt.a, tt.b)
+				a, b, c := bytes.Repeat([]byte("."), len(tt.a)), bytes.Repeat([]byte("."), len(tt.b)), bytes.Repeat([]byte("."), len(tt.c))
+				n, err := x.ReadVec(a, b, c)
+				if n != len(tt.sent) || err != nil || string(a) != tt.a || string(b) != tt.b || string(c) != tt.c {
+					t.Errorf("%d bytes, %v: %q, %q and %q; want %d: %q, %q and %q", n, err, a, b, c, len(tt.sent), tt.a, tt.b, tt.c)
 				}
 			})
 		}
@@ -276,9 +282,12 @@ func TestReadVecWithoutVectorsReadsTheFirst(t *testing.T) {
 	for _, network := range []string{"pipe", "tcp"} {
 		near, far := streamPair(t, network)
 		x := New(opaque{near})
+		if x.CanReadVec() {
+			t.Errorf("%s: an opaque connection reads vectors", network)
+		}
 		go far.Write([]byte("012345"))
 		a, b := []byte("...."), []byte("..")
-		n, err := x.ReadVec(a, b)
+		n, err := x.ReadVec(a, b, nil)
 		if n != 4 || err != nil || string(a) != "0123" || string(b) != ".." {
 			t.Errorf("%s: %d bytes, %v: %q and %q", network, n, err, a, b)
 		}
@@ -301,7 +310,7 @@ func TestReadVecTellsWhatReadTells(t *testing.T) {
 	} {
 		for name, read := range map[string]func(*Transport) (int, error){
 			"Read":    func(x *Transport) (int, error) { return x.Read(make([]byte, 8)) },
-			"ReadVec": func(x *Transport) (int, error) { return x.ReadVec(make([]byte, 8), make([]byte, 8)) },
+			"ReadVec": func(x *Transport) (int, error) { return x.ReadVec(make([]byte, 8), make([]byte, 8), make([]byte, 8)) },
 		} {
 			near, far := streamPair(t, "tcp")
 			x := New(near)
@@ -326,12 +335,12 @@ func TestBlockedReadVecEndsWithItsDeadline(t *testing.T) {
 	near, far := streamPair(t, "tcp")
 	x := New(near)
 	time.AfterFunc(time.Millisecond, func() { x.SetReadDeadline(past) })
-	if _, err := x.ReadVec(make([]byte, 1), make([]byte, 1)); !IsTimeout(err) {
+	if _, err := x.ReadVec(make([]byte, 1), make([]byte, 1), nil); !IsTimeout(err) {
 		t.Fatalf("ReadVec returned %v", err)
 	}
 	x.SetReadDeadline(time.Time{})
 	far.Write([]byte("x"))
-	if n, err := x.ReadVec(make([]byte, 1), make([]byte, 1)); n != 1 || err != nil {
+	if n, err := x.ReadVec(make([]byte, 1), make([]byte, 1), nil); n != 1 || err != nil {
 		t.Fatalf("after the deadline: %d, %v", n, err)
 	}
 }
@@ -543,7 +552,7 @@ func TestCallsAllocateNothing(t *testing.T) {
 				n += m
 			}
 		}
-		readVec := func() (int, error) { return y.ReadVec(a, b) }
+		readVec := func() (int, error) { return y.ReadVec(a, b, nil) }
 		want("Write and ReadVec", func() { x.Write(p); full(readVec) })
 		want("Write and Read", func() { x.Write(p); full(func() (int, error) { return y.Read(p) }) })
 		if canTryWrite {
