@@ -128,6 +128,7 @@ func (s *session) onData(h *wire.Header) *ProtocolError {
 		return nil
 	}
 	r.cur, r.fin = c, fin
+	r.predicted.note(c, n)
 	return nil
 }
 

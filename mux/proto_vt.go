@@ -12,8 +12,9 @@ import (
 // session.
 func (s *session) onVTHeader(h *wire.VTHeader) error {
 	r := &s.in
-	if h.Len.Get() > 0 {
+	if n := int(h.Len.Get()); n > 0 {
 		r.cur = s.receiver(h.Addr)
+		r.predicted.note(r.cur, n)
 		return nil
 	}
 	r.cur = nil

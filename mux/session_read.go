@@ -40,6 +40,8 @@ type readSide struct {
 	cur  *conn // whose payload the decoder is in; nil: discarded
 	last *conn // the connection found last, to spare the table
 
+	predicted prediction
+
 	preface []byte // what has come of the preface's body
 	fin     bool   // protocol 1: cur's half ends with this frame
 	calm    calm
@@ -158,16 +160,22 @@ func (s *session) readError(err error) error {
 	return &TransportError{Op: "read", Err: err}
 }
 
-// fill reads once: the rest of the leader's own payload straight into its slice
-// where that is worth it, and else into the slab.
+// fill reads once: the leader's own payload straight into its slice where that is worth
+// it, and else into the slab.
 func (s *session) fill() error {
 	r := &s.in
 	if err := r.err; err != nil {
 		r.err = nil
 		return err
 	}
-	if rest := r.remaining(); rest >= directFrom && r.cur == r.self && len(r.p)-r.n >= directFrom && r.self.wantsDirect() {
-		return s.fillDirect(rest)
+	if r.self != nil && len(r.p)-r.n >= directFrom {
+		rest, size := r.remaining(), r.predicted.next(r.self)
+		switch {
+		case rest >= directFrom && r.cur == r.self && r.self.wantsDirect():
+			return s.fillDirect(rest)
+		case size > 0 && !r.inFrame() && s.t.CanReadVec():
+			return s.fillPredicted(size)
+		}
 	}
 	n, err := s.t.Read(r.space(readSlabSize))
 	r.w += n
@@ -181,19 +189,27 @@ func (s *session) fillDirect(rest int) error {
 	if len(p) >= rest {
 		p, tail = p[:rest], r.space(directTail)
 	}
-	n, err := s.t.ReadVec(p, tail)
+	n, err := s.t.ReadVec(p, tail, nil)
 	own := min(n, len(p))
-	if own > 0 {
-		r.advance(own)
-		r.n += own
-		r.count.payloadIn += uint64(own)
-		if r.self.satisfy(r.leader, own) {
-			s.owe(r.self, owesWindow)
-		}
-		s.endFrame()
-	}
+	s.took(own)
 	r.w += n - own
 	return s.filled(n, err)
+}
+
+// took accounts for n bytes of the current payload that went straight to the leader's
+// slice.
+func (s *session) took(n int) {
+	r := &s.in
+	if n == 0 {
+		return
+	}
+	r.advance(n)
+	r.n += n
+	r.count.payloadIn += uint64(n)
+	if r.self.satisfy(r.leader, n) {
+		s.owe(r.self, owesWindow)
+	}
+	s.endFrame()
 }
 
 // filled counts what a read brought.
@@ -217,7 +233,7 @@ func (r *readSide) space(limit int) []byte {
 	switch {
 	case r.slab == nil:
 		r.slab = pool.GetSlab(firstSlabSize)
-	case r.count.bytesIn > 0 && len(r.slab.Bytes()) < readSlabSize:
+	case r.count.bytesIn > 0 && len(r.slab.Bytes()) != readSlabSize: // the first one, or insert's
 		r.slab.Release()
 		r.slab = pool.GetSlab(readSlabSize)
 		r.r, r.w = 0, 0
@@ -345,7 +361,11 @@ func (s *session) deliver(c *conn, p []byte) bool {
 		filled = c.readers.pop()
 	}
 	if len(p) > 0 {
-		c.in.add(p, r.slab)
+		slab := r.slab
+		if len(slab.Bytes()) > readSlabSize {
+			slab = nil // SECURITY.md counts on what a piece may pin
+		}
+		c.in.add(p, slab)
 		next = c.readers.pop()
 	}
 	c.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 
 // The terms of the formula in docs/SECURITY.md, in bytes.
 const (
-	worstSession    = 256 << 10 // staging, the slab that is read into, what describes the session
+	worstSession    = 320 << 10 // staging, the slab that is read into, what describes the session
 	worstConnection = 2 << 10   // state, Conn and table entry, with the longest metadata
 	worstRefusals   = 16 << 10  // of OPENs that got no place: 1,024 of 8 bytes, and room to grow
 	worstPinned     = 64 << 10  // of a connection: a slab that is read in part

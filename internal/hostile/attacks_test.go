@@ -73,7 +73,7 @@ type holding struct {
 
 // What docs/SECURITY.md says that things cost, in bytes.
 const (
-	sessionCost = 256 << 10 // of a session without connections
+	sessionCost = 320 << 10 // of a session without connections
 	silentCost  = 20 << 10  // of a session whose peer has said nothing
 	connCost    = 2 << 10   // of a connection without unread bytes and metadata
 	handlerCost = 16 << 10  // of a handler of the application: its stack and its buffer
