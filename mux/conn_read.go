@@ -12,7 +12,7 @@ import (
 // Read reads what has been received, and waits for it where there is nothing. It
 // returns io.EOF when the peer has ended its half and everything has been read,
 // and never for another reason. Several Reads at once get each byte once, in any
-// split.
+// split. All of p may be written to, as io.Reader permits, whatever Read returns.
 func (h *Conn) Read(p []byte) (int, error) {
 	n, err := h.c.read(p)
 	runtime.KeepAlive(h)

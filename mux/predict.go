@@ -5,8 +5,8 @@ import (
 	"github.com/vtmux/vtmux/wire"
 )
 
-// predictFrom is the least payload that is predicted. Smaller ones had better come many
-// by one read, though they are copied then.
+// predictFrom is the least payload that is predicted, and the least slice that it is read
+// into. Smaller ones had better be filled many by one read, though by copy.
 const predictFrom = 32 << 10
 
 // A prediction is the payload that will come next, seen from those that came before. Who
@@ -15,7 +15,7 @@ const predictFrom = 32 << 10
 type prediction struct {
 	c     *conn // whose payloads came last, or nil
 	size  int   // the latest large one
-	run   int   // how many large ones came in a row: 0, 1, or 2 for more
+	run   int   // how many large ones came in a row, at most one small one behind each: 0, 1, or 2 and more
 	small bool  // one small one came behind: a Write of 64 KiB is cut into 65,535 bytes and 1
 }
 
@@ -33,8 +33,8 @@ func (p *prediction) note(c *conn, n int) {
 	}
 }
 
-// next returns how large c's next payload will be, 0 if nothing is known. It takes two
-// to see a habit: where several connections send bulk they take turns.
+// next returns how large c's next payload is likely to be, 0 if nothing is known. It
+// takes two to see a habit: where several connections send bulk they take turns.
 func (p *prediction) next(c *conn) int {
 	if p.run < 2 || c != p.c {
 		return 0
@@ -42,9 +42,9 @@ func (p *prediction) next(c *conn) int {
 	return p.size
 }
 
-// fillPredicted reads between two frames: the next header into the slab, its payload of
-// size bytes straight into the leader's slice, and what is behind into the slab. What
-// else comes instead of that payload goes from the slice to its place in the slab.
+// fillPredicted reads between two frames: the next header into the slab, what is likely
+// to be its payload straight into the leader's slice, size bytes at most, and what is
+// behind into the slab. What else comes there moves from the slice to the slab.
 func (s *session) fillPredicted(size int) error {
 	r := &s.in
 	head := wire.HeaderLen
@@ -74,7 +74,7 @@ func (s *session) fillPredicted(size int) error {
 	}
 	r.w += tail
 	if s.dead.Load() {
-		r.r = r.w
+		r.r = r.w // it may be that header that ended the session
 	}
 	return s.filled(n, err)
 }
@@ -84,7 +84,7 @@ func (r *readSide) insert(p []byte, tail int) {
 	from := r.slab.Bytes()[r.w:]
 	to := from
 	if need := len(p) + tail; need > len(from) {
-		// It is a little more than readSlabSize at most. space goes back to that size.
+		// That is a little more than readSlabSize at most. space returns to that size.
 		slab := pool.GetSlab(max(need, readSlabSize))
 		to = slab.Bytes()
 		copy(to[len(p):], from[:tail])

@@ -234,7 +234,7 @@ func TestPredictionMayBeWrong(t *testing.T) {
 	}{
 		{"as predicted", big, 64 << 10, repeat(3, predictFrame{to: 1, n: big}), 0},
 		{"as predicted, cut into two frames", big, 64 << 10, []predictFrame{{to: 1, n: big}, {to: 1, n: 1}, {to: 1, n: big}, {to: 1, n: 1}}, 0},
-		{"a smaller slice", big, 8 << 10, repeat(2, predictFrame{to: 1, n: big}), 0},
+		{"a smaller slice", big, 40000, repeat(2, predictFrame{to: 1, n: big}), 0},
 		{"a larger slice", 40000, 200000, repeat(4, predictFrame{to: 1, n: 40000}), 0},
 		{"a little less", 40000, 64 << 10, []predictFrame{{to: 1, n: 39000}, {to: 1, n: 40000}}, 0},
 		{"half of it, twice", 40000, 64 << 10, []predictFrame{{to: 1, n: 20000}, {to: 1, n: 20000}, {to: 1, n: 40000}}, 0},
@@ -433,6 +433,45 @@ func TestNoPredictionWithoutVectors(t *testing.T) {
 		}
 		p.x.Close()
 		<-read
+	})
+}
+
+// A small slice is not predicted for: one read fills many of them by way of the slab.
+func TestNoPredictionForASmallSlice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPredicting(t, Protocol1, 65535)
+		read := background(func() (int, error) { return p.x.Read(make([]byte, predictFrom-1)) })
+		p.wantLeader(p.x)
+		if p.v.asked[0] < minReadSpace || p.v.asked[1] != 0 {
+			t.Errorf("the leader reads into %d bytes", p.v.asked)
+		}
+		p.x.Close()
+		<-read
+	})
+}
+
+// When a session fails, what comes is dropped, and Read must not return what comes behind
+// that. To see it fail: take the look at failing out of took.
+func TestNothingIsReadBehindWhatAFailingSessionDrops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPredicting(t, Protocol1, 40000)
+		slice := make([]byte, 64<<10)
+		stream, _ := p.story([]predictFrame{{to: 1, n: 40000}})
+		read := p.waits(slice)
+		p.far.Write(stream[:100])
+		if r := p.now("Read", read); r.n == 0 || r.err != nil {
+			t.Fatalf("Read: %d, %v", r.n, r.err)
+		}
+		read = background(func() (int, error) { return p.x.Read(slice) })
+		p.wantLeader(p.x)
+		p.s.failing.Store(true)
+		p.far.Write(stream[100:20000])
+		p.pending("Read", read)
+		err := errors.New("the session's end")
+		p.s.end(err)
+		if r := p.now("Read", read); r.n != 0 || !errors.Is(r.err, err) {
+			t.Errorf("Read: %d, %v; want 0, %v", r.n, r.err, err)
+		}
 	})
 }
 

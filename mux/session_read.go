@@ -173,7 +173,7 @@ func (s *session) fill() error {
 		switch {
 		case rest >= directFrom && r.cur == r.self && r.self.wantsDirect():
 			return s.fillDirect(rest)
-		case size > 0 && !r.inFrame() && s.t.CanReadVec():
+		case size > 0 && len(r.p)-r.n >= predictFrom && !r.inFrame() && s.t.CanReadVec():
 			return s.fillPredicted(size)
 		}
 	}
@@ -204,6 +204,9 @@ func (s *session) took(n int) {
 		return
 	}
 	r.advance(n)
+	if s.failing.Load() {
+		return // what came before may have been dropped for that
+	}
 	r.n += n
 	r.count.payloadIn += uint64(n)
 	if r.self.satisfy(r.leader, n) {
