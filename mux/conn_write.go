@@ -136,9 +136,12 @@ func (c *conn) wakeWriterLocked() {
 }
 
 func (c *conn) unlockWrite() {
-	if c.wlock.v.CompareAndSwap(wHeld, 0) {
-		return
+	if !c.wlock.v.CompareAndSwap(wHeld, 0) {
+		c.unlockWriteSlow()
 	}
+}
+
+func (c *conn) unlockWriteSlow() {
 	c.mu.Lock()
 	ending := c.wlock.v.Load()&wEnding != 0
 	if ending {
@@ -158,6 +161,13 @@ func (c *conn) unlockWrite() {
 
 // cantWrite returns why nothing can be written now, or nil.
 func (c *conn) cantWrite() error {
+	if c.flags.Load()&flagWriteShut == 0 && c.writeDeadline.Load() == 0 {
+		return nil
+	}
+	return c.cantWriteSlow()
+}
+
+func (c *conn) cantWriteSlow() error {
 	if c.flags.Load()&flagWriteShut != 0 {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -264,6 +274,13 @@ func (c *conn) claimAlone(n int) []byte {
 
 // sentErr is what Write returns after a frame was published.
 func (c *conn) sentErr() error {
+	if !c.s.closing.Load() && !c.s.dead.Load() {
+		return nil
+	}
+	return c.sentErrSlow()
+}
+
+func (c *conn) sentErrSlow() error {
 	switch { // where the session ended meanwhile, nobody knows whether p was sent
 	case c.s.closing.Load():
 		return net.ErrClosed

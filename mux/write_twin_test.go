@@ -132,7 +132,7 @@ func (p *lockedPath) send() {
 }
 
 // publish appends a frame, and reports whether nobody sends.
-func (p *lockedPath) publish(a addr.SocketAddr, payload []byte) (idle bool, err error) {
+func (p *lockedPath) publish(a *addr.SocketAddr, payload []byte) (idle bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := wire.VTHeaderLen + len(payload)
@@ -144,7 +144,9 @@ func (p *lockedPath) publish(a addr.SocketAddr, payload []byte) (idle bool, err 
 	}
 	at := len(p.filled)
 	p.filled = p.filled[:at+n]
-	wire.PutVTHeader(p.filled[at:], a, len(payload))
+	h := wire.ViewVTHeader(p.filled[at:])
+	h.Addr = *a
+	h.Len.Set(uint16(len(payload)))
 	copy(p.filled[at+wire.VTHeaderLen:], payload)
 	idle, p.busy = !p.busy, true
 	return idle, nil
@@ -187,7 +189,7 @@ func (c *lockedConn) Write(payload []byte) (int, error) {
 }
 
 func (c *lockedConn) publish(payload []byte) error {
-	idle, err := c.p.publish(c.addr, payload)
+	idle, err := c.p.publish(&c.addr, payload)
 	if idle {
 		c.p.work <- struct{}{}
 	}
