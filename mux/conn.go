@@ -115,12 +115,16 @@ const (
 type conn struct {
 	// Constant.
 	s      *session
-	addr   addr.SocketAddr
 	id     wire.ID // protocol 1; else 0. Set before anybody else sees the connection
-	opener bool    // we opened it
+	addr   addr.SocketAddr
+	opener bool // we opened it
 
-	slot   bool          // counts in table.slots; guarded by table.mu
-	queued bool          // is in the acceptQueue; guarded by its mu
+	// Of one byte each, which fill up what the address leaves.
+	slot   bool  // counts in table.slots; guarded by table.mu
+	queued bool  // is in the acceptQueue; guarded by its mu
+	taken  uint8 // the flusher's: what was owed when it took the connection
+	ending uint8 // what is owed when the write lock is free: owesEnd or another end; guarded by mu
+
 	halves atomic.Uint32 // written under table.mu
 
 	flags  atomic.Uint32 // set under mu
@@ -136,8 +140,6 @@ type conn struct {
 	wlock    writeLock
 	owes     atomic.Uint32 // debts; from 0 to something: whoever did that adds the conn to the stack
 	owesNext *conn         // the stack's and then the flusher's
-	taken    uint32        // the flusher's: what was owed when it took the connection
-	ending   uint32        // what is owed when the write lock is free: owesEnd or another end; guarded by mu
 
 	acceptNext, acceptPrev *conn // guarded by acceptQueue.mu
 
@@ -256,7 +258,7 @@ func (c *conn) setWriteDeadline(t time.Time) error {
 // rouseReaders makes every Read look at its deadline again.
 func (c *conn) rouseReaders() {
 	c.mu.Lock()
-	for w := c.readers.head; w != nil; w = w.link {
+	for w := c.readers.first(); w != nil; w = c.readers.after(w) {
 		c.s.token.rouse(w)
 	}
 	c.mu.Unlock()
@@ -265,7 +267,7 @@ func (c *conn) rouseReaders() {
 // rouseWriters makes every Write look at its deadline and at writeErr again.
 func (c *conn) rouseWriters() {
 	c.mu.Lock()
-	for w := c.writers.head; w != nil; w = w.link {
+	for w := c.writers.first(); w != nil; w = c.writers.after(w) {
 		w.Wake()
 	}
 	if c.sender != nil {

@@ -176,7 +176,7 @@ func (c *conn) stopped(code Code) bool {
 // when it is out.
 func (c *conn) endWrite(end uint32) {
 	c.mu.Lock()
-	c.ending |= end
+	c.ending |= uint8(end)
 	free := c.wlock.tryLock(wEnding)
 	c.mu.Unlock()
 	if !free {

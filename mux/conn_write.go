@@ -145,11 +145,11 @@ func (c *conn) unlockWriteSlow() {
 	c.mu.Lock()
 	ending := c.wlock.v.Load()&wEnding != 0
 	if ending {
-		c.s.out.debts.add(c, c.ending)
+		c.s.out.debts.add(c, uint32(c.ending))
 	}
 	c.wakeWriterLocked()
 	var v uint32
-	if c.writers.head != nil {
+	if c.writers.last != nil {
 		v = wWanted
 	}
 	c.wlock.v.Store(v) // while it was held, only its notes could change, under mu

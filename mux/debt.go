@@ -17,10 +17,10 @@ const (
 	// owesEnd: the END, or FIN, of our half.
 	owesEnd uint32 = 1 << iota
 	// The rest is protocol 1's.
-	owesWindow // the limit in recv.granted
-	owesStop   // with conn.stopCode
-	owesReset  // with conn.resetCode
-	owesRefusal
+	owesWindow  // the limit in recv.granted
+	owesStop    // with conn.stopCode
+	owesReset   // with conn.resetCode
+	owesRefusal // no more than 8: see conn.taken
 )
 
 const (
@@ -66,7 +66,7 @@ func (d *debtStack) take() (first *conn) {
 	}
 	for c := d.top.Swap(nil); c != nil; {
 		next := c.owesNext
-		c.taken = c.owes.Load()
+		c.taken = uint8(c.owes.Load())
 		c.owesNext = first
 		first, c = c, next
 	}
@@ -81,7 +81,7 @@ func (d *debtStack) take() (first *conn) {
 // published bytes after the seal, and then the end.
 func (s *session) settleDebts(c *conn, b []byte) (n int) {
 	owed := c.owes.Swap(0)
-	if late := owed &^ c.taken & (owesEnd | owesReset | owesRefusal); late != 0 {
+	if late := owed &^ uint32(c.taken) & (owesEnd | owesReset | owesRefusal); late != 0 {
 		owed &^= late
 		s.out.debts.add(c, late)
 	}

@@ -67,7 +67,7 @@ func TestSettlingSendsOneEnd(t *testing.T) {
 		c.halves.Store(uint32(tt.halves))
 		s.table.byAddr[c.addr] = c
 		c.owes.Store(tt.owes)
-		c.taken = tt.owes // by debtStack.take
+		c.taken = uint8(tt.owes) // by debtStack.take
 		b := make([]byte, maxDebtLen)
 		want := make([]byte, maxDebtLen)
 		n := 0

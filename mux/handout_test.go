@@ -126,7 +126,7 @@ func TestDeadlineBehindAFilledSliceIsNoError(t *testing.T) {
 		// The reader finds its deadline passed, and is filled before it leaves the list.
 		x.c.mu.Lock()
 		x.c.readDeadline.Store(1)
-		w := x.c.readers.head
+		w := x.c.readers.first()
 		w.Wake()
 		for queued := true; queued; runtime.Gosched() {
 			b.s.token.mu.Lock()

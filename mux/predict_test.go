@@ -340,7 +340,7 @@ func TestLargerSlabIsForOnce(t *testing.T) {
 		p.far.Write(stream)
 		synctest.Wait()
 		p.y.c.mu.Lock()
-		for g := p.y.c.in.head; g != nil; g = g.next {
+		for g := range p.y.c.in.all() {
 			if g.slab != nil && len(g.slab.Bytes()) > readSlabSize {
 				t.Errorf("%d bytes hold a slab of %d", len(g.b), len(g.slab.Bytes()))
 			}

@@ -45,8 +45,16 @@ func (g *segment) release() {
 // A recvQueue holds what was received and not read yet, in order. The zero value
 // is empty and holds no memory. It is guarded by its connection's lock.
 type recvQueue struct {
-	head, tail *segment
-	n          int // bytes unread
+	last *segment // a ring: its next is the first
+	n    int      // bytes unread
+}
+
+// first returns the segment that was received first, or nil.
+func (q *recvQueue) first() *segment {
+	if q.last == nil {
+		return nil
+	}
+	return q.last.next
 }
 
 // add appends p, by copy. slab is where p lies, or nil; a large p is not copied,
@@ -66,7 +74,7 @@ func (q *recvQueue) add(p []byte, slab *pool.Slab) {
 		return
 	}
 	for len(p) > 0 {
-		g := q.tail
+		g := q.last
 		room := 0
 		if g != nil && g.own != nil {
 			room = cap(g.own.B) - len(g.own.B)
@@ -101,18 +109,18 @@ func (q *recvQueue) segmentFor(n int) int {
 }
 
 func (q *recvQueue) push(g *segment) {
-	if q.tail == nil {
-		q.head = g
+	if q.last == nil {
+		g.next = g
 	} else {
-		q.tail.next = g
+		g.next, q.last.next = q.last.next, g
 	}
-	q.tail = g
+	q.last = g
 }
 
 // read copies into p and gives back what it emptied.
 func (q *recvQueue) read(p []byte) (n int) {
-	for n < len(p) && q.head != nil {
-		g := q.head
+	for n < len(p) && q.last != nil {
+		g := q.first()
 		m := copy(p[n:], g.b[g.r:])
 		n += m
 		g.r += m
@@ -126,10 +134,11 @@ func (q *recvQueue) read(p []byte) (n int) {
 
 // pop takes the first segment. The caller accounts for its bytes and releases it.
 func (q *recvQueue) pop() *segment {
-	g := q.head
-	q.head = g.next
-	if q.head == nil {
-		q.tail = nil
+	g := q.first()
+	if g == q.last {
+		q.last = nil
+	} else {
+		q.last.next = g.next
 	}
 	g.next = nil
 	return g
@@ -137,7 +146,10 @@ func (q *recvQueue) pop() *segment {
 
 // takeAll takes every segment, as a list that the caller releases.
 func (q *recvQueue) takeAll() *segment {
-	g := q.head
+	g := q.first()
+	if g != nil {
+		q.last.next = nil
+	}
 	*q = recvQueue{}
 	return g
 }

@@ -2,6 +2,7 @@ package mux
 
 import (
 	"bytes"
+	"iter"
 	"math/rand/v2"
 	"testing"
 
@@ -71,8 +72,15 @@ func (m *queueModel) check() {
 	if m.q.n != len(m.want) {
 		m.t.Fatalf("the queue counts %d bytes, want %d", m.q.n, len(m.want))
 	}
-	if (m.q.head == nil) != (m.q.tail == nil) || len(m.want) == 0 && m.q.head != nil {
-		m.t.Fatalf("with %d bytes unread, head is %p and tail %p", len(m.want), m.q.head, m.q.tail)
+	if (m.q.last == nil) != (len(m.want) == 0) {
+		m.t.Fatalf("with %d bytes unread, last is %p", len(m.want), m.q.last)
+	}
+	n := 0
+	for g := range m.q.all() {
+		n += len(g.b) - g.r
+	}
+	if n != len(m.want) {
+		m.t.Fatalf("the segments hold %d bytes, want %d", n, len(m.want))
 	}
 }
 
@@ -172,21 +180,30 @@ func TestCopiedBytesAreGivenBackEarly(t *testing.T) {
 		q.add(p, nil)
 	}
 	segments := 0
-	for g := q.head; g != nil; g = g.next {
+	for g := range q.all() {
 		segments++
-		if cap(g.own.B) > maxOwnSegment || g.next != nil && len(g.b) < cap(g.own.B) {
+		if cap(g.own.B) > maxOwnSegment || g != q.last && len(g.b) < cap(g.own.B) {
 			t.Errorf("a segment of %d bytes, with room for %d", len(g.b), cap(g.own.B))
 		}
 	}
 	if want := 1000 * len(p) / maxOwnSegment; segments < want || segments > want+30 {
 		t.Errorf("%d segments, want %d and the small ones at the beginning", segments, want)
 	}
-	first := q.head
+	first := q.first()
 	q.read(make([]byte, len(first.b)))
-	if q.head == first {
+	if q.first() == first {
 		t.Error("a segment is kept after its last byte was read")
 	}
 	releaseAll(q.takeAll())
+}
+
+// all returns the segments in order.
+func (q *recvQueue) all() iter.Seq[*segment] {
+	return func(yield func(*segment) bool) {
+		for g := q.first(); g != nil && yield(g) && g != q.last; {
+			g = g.next
+		}
+	}
 }
 
 // queueHolds returns how many bytes q keeps from others: its buffers and slabs whole, and
@@ -194,7 +211,7 @@ func TestCopiedBytesAreGivenBackEarly(t *testing.T) {
 func queueHolds(q *recvQueue) (n int) {
 	const segmentSize, bufferSize, slabSize = 80, 32, 40 // on 64 bits, as allocated
 	var last *pool.Slab
-	for g := q.head; g != nil; g = g.next {
+	for g := range q.all() {
 		n += segmentSize
 		switch {
 		case g.own != nil:

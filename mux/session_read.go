@@ -355,7 +355,7 @@ func (s *session) deliver(c *conn, p []byte) bool {
 	}
 	var filled, next *waiter
 	// A large piece is better kept as it is, for the reader to copy on its own core.
-	if w := c.readers.head; w != nil && w != r.leader && len(w.p) > 0 && c.in.n == 0 && len(p) < lendSlabFrom {
+	if w := c.readers.first(); w != nil && w != r.leader && len(w.p) > 0 && c.in.n == 0 && len(p) < lendSlabFrom {
 		w.n, w.until = copy(w.p, p), r.readAt
 		if c.consumeLocked(w.n) {
 			s.owe(c, owesWindow)

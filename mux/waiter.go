@@ -82,31 +82,42 @@ func (p *waiterPool) put(w *waiter) {
 	p.pool.Put(w)
 }
 
-// A waitList is a first-in-first-out list of waiters, guarded by its owner's lock.
-type waitList struct{ head, tail *waiter }
+// A waitList is a first-in-first-out list of waiters, guarded by its owner's lock. It is
+// a ring, so that a connection has one pointer for it.
+type waitList struct{ last *waiter } // its link is the first
+
+// first returns the one that waits the longest, or nil.
+func (l *waitList) first() *waiter {
+	if l.last == nil {
+		return nil
+	}
+	return l.last.link
+}
+
+// after returns the one behind w, or nil.
+func (l *waitList) after(w *waiter) *waiter {
+	if w == l.last {
+		return nil
+	}
+	return w.link
+}
 
 func (l *waitList) push(w *waiter) {
-	w.link = nil
-	if l.tail == nil {
-		l.head = w
+	if l.last == nil {
+		w.link = w
 	} else {
-		l.tail.link = w
+		w.link, l.last.link = l.last.link, w
 	}
-	l.tail = w
+	l.last = w
 }
 
 // pop takes the first waiter and marks its wait as over. The caller wakes it.
 func (l *waitList) pop() *waiter {
-	w := l.head
-	if w == nil {
-		return nil
+	w := l.first()
+	if w != nil {
+		l.cut(l.last, w)
+		w.satisfied.Store(true)
 	}
-	l.head = w.link
-	if l.head == nil {
-		l.tail = nil
-	}
-	w.link = nil
-	w.satisfied.Store(true)
 	return w
 }
 
@@ -118,20 +129,23 @@ func (l *waitList) take(w *waiter) {
 
 // remove takes w out if it is in.
 func (l *waitList) remove(w *waiter) {
-	var before *waiter
-	for x := l.head; x != nil; before, x = x, x.link {
-		if x != w {
-			continue
+	before := l.last
+	for x := l.first(); x != nil; before, x = x, l.after(x) {
+		if x == w {
+			l.cut(before, w)
+			return
 		}
-		if before == nil {
-			l.head = w.link
-		} else {
-			before.link = w.link
-		}
-		if l.tail == w {
-			l.tail = before
-		}
-		w.link = nil
-		return
 	}
+}
+
+// cut takes w out, which is behind before.
+func (l *waitList) cut(before, w *waiter) {
+	switch {
+	case before == w:
+		l.last = nil
+	case w == l.last:
+		l.last = before
+	}
+	before.link = w.link
+	w.link = nil
 }

@@ -12,13 +12,14 @@ import (
 // inList returns the waiters of l, and checks its ends.
 func inList(t *testing.T, l *waitList) (all []*waiter) {
 	t.Helper()
-	last := (*waiter)(nil)
-	for w := l.head; w != nil; w = w.link {
+	for w := l.first(); w != nil; w = l.after(w) {
 		all = append(all, w)
-		last = w
+		if len(all) > 1000 {
+			t.Fatal("the ring does not come back to its last waiter")
+		}
 	}
-	if l.tail != last {
-		t.Fatalf("the list's tail is %p, and its last waiter %p", l.tail, last)
+	if n := len(all); n > 0 && all[n-1] != l.last {
+		t.Fatalf("the list's last is %p, and its last waiter %p", l.last, all[n-1])
 	}
 	return all
 }
@@ -45,7 +46,7 @@ func TestWaitListIsFirstInFirstOut(t *testing.T) {
 				t.Errorf("waiter %d after pop: satisfied %v, link %p", i, ws[i].satisfied.Load(), ws[i].link)
 			}
 		}
-		if l.pop() != nil || l.tail != nil {
+		if l.pop() != nil || l.last != nil {
 			t.Fatal("the list is not empty after the last pop")
 		}
 	}
