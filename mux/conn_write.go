@@ -167,6 +167,7 @@ func (c *conn) cantWrite() error {
 	return c.cantWriteSlow()
 }
 
+// cantWriteSlow is apart for its defer, which every Write would pay for.
 func (c *conn) cantWriteSlow() error {
 	if c.flags.Load()&flagWriteShut != 0 {
 		c.mu.Lock()
@@ -274,13 +275,6 @@ func (c *conn) claimAlone(n int) []byte {
 
 // sentErr is what Write returns after a frame was published.
 func (c *conn) sentErr() error {
-	if !c.s.closing.Load() && !c.s.dead.Load() {
-		return nil
-	}
-	return c.sentErrSlow()
-}
-
-func (c *conn) sentErrSlow() error {
 	switch { // where the session ended meanwhile, nobody knows whether p was sent
 	case c.s.closing.Load():
 		return net.ErrClosed

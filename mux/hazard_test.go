@@ -50,10 +50,7 @@ func newBareOf(t *testing.T, pr Protocol, lending bool) *bare {
 	t.Helper()
 	near, far := net.Pipe()
 	b := startBare(t, near, far, &Config{Protocol: pr, KeepAliveInterval: -1, WriteTimeout: -1}, false, lending)
-	if pr == Protocol1 {
-		b.one = &bareOne{ids: make(map[int]wire.ID)}
-		b.one.start(b)
-	}
+	b.speak(pr)
 	return b
 }
 
@@ -69,6 +66,15 @@ func startBare(t *testing.T, near, far net.Conn, cfg *Config, accepting, lending
 		s.close()
 	})
 	return &bare{t: t, s: s, far: far}
+}
+
+// speak makes the far end speak pr.
+func (b *bare) speak(pr Protocol) {
+	b.t.Helper()
+	if pr == Protocol1 {
+		b.one = &bareOne{ids: make(map[int]wire.ID)}
+		b.one.start(b)
+	}
 }
 
 // open opens the i-th connection and swallows its OPEN.

@@ -1,9 +1,6 @@
 package mux
 
-import (
-	"github.com/vtmux/vtmux/pool"
-	"github.com/vtmux/vtmux/wire"
-)
+import "github.com/vtmux/vtmux/pool"
 
 // predictFrom is the least payload that is predicted, and the least slice that it is read
 // into. Smaller ones had better be filled many by one read, though by copy.
@@ -22,7 +19,7 @@ type prediction struct {
 // note takes a payload of n bytes for c into account; nil: for nobody.
 func (p *prediction) note(c *conn, n int) {
 	switch {
-	case c == nil || c != p.c && n < predictFrom || p.small && n < predictFrom:
+	case c == nil || (c != p.c || p.small) && n < predictFrom:
 		*p = prediction{}
 	case c != p.c:
 		*p = prediction{c: c, size: n, run: 1}
@@ -47,10 +44,7 @@ func (p *prediction) next(c *conn) int {
 // behind into the slab. What else comes there moves from the slice to the slab.
 func (s *session) fillPredicted(size int) error {
 	r := &s.in
-	head := wire.HeaderLen
-	if r.mode == modeVT {
-		head = wire.VTHeaderLen
-	}
+	head := s.headerLen()
 	p := r.p[r.n:]
 	p = p[:min(len(p), size)]
 	b := r.space(head + directTail)

@@ -92,21 +92,17 @@ type predicting struct {
 	x, y *Conn
 }
 
-func newPredicting(t *testing.T, pr Protocol, size int) *predicting {
+// newPredicting lets the session have the transport as wrap makes it, if that is given.
+func newPredicting(t *testing.T, pr Protocol, size int, wrap ...func(*vecPipe) net.Conn) *predicting {
 	t.Helper()
-	near, far := net.Pipe()
-	v := &vecPipe{Conn: near}
-	return startPredicting(t, pr, size, v, v, far)
-}
-
-// startPredicting is newPredicting on a transport that is v, or has it within.
-func startPredicting(t *testing.T, pr Protocol, size int, v *vecPipe, near, far net.Conn) *predicting {
-	t.Helper()
-	b := startBare(t, near, far, &Config{Protocol: pr, KeepAliveInterval: -1, WriteTimeout: -1, InitialWindow: 8 << 20, MaxConns: 3}, false, false)
-	if pr == Protocol1 {
-		b.one = &bareOne{ids: make(map[int]wire.ID)}
-		b.one.start(b)
+	pipe, far := net.Pipe()
+	v := &vecPipe{Conn: pipe}
+	near := net.Conn(v)
+	for _, w := range wrap {
+		near = w(v)
 	}
+	b := startBare(t, near, far, &Config{Protocol: pr, KeepAliveInterval: -1, WriteTimeout: -1, InitialWindow: 8 << 20, MaxConns: 3}, false, false)
+	b.speak(pr)
 	p := &predicting{bare: b, v: v, size: size, x: b.open(1), y: b.open(2)}
 	b.leads(1, p.x)
 	got := make([]byte, size)
@@ -420,34 +416,31 @@ func TestPredictedReadThatEndsTheVTSession(t *testing.T) {
 	})
 }
 
-// Where the transport reads no vectors, a read for the header alone would be one too many.
-func TestNoPredictionWithoutVectors(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		v := &vecPipe{Conn: near}
-		p := startPredicting(t, Protocol1, 40000, v, struct{ net.Conn }{v}, far)
-		read := background(func() (int, error) { return p.x.Read(make([]byte, 64<<10)) })
-		p.wantLeader(p.x)
-		if p.v.asked[0] < minReadSpace || p.v.asked[1] != 0 {
-			t.Errorf("the leader reads into %d bytes", p.v.asked)
-		}
-		p.x.Close()
-		<-read
-	})
-}
-
-// A small slice is not predicted for: one read fills many of them by way of the slab.
-func TestNoPredictionForASmallSlice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPredicting(t, Protocol1, 65535)
-		read := background(func() (int, error) { return p.x.Read(make([]byte, predictFrom-1)) })
-		p.wantLeader(p.x)
-		if p.v.asked[0] < minReadSpace || p.v.asked[1] != 0 {
-			t.Errorf("the leader reads into %d bytes", p.v.asked)
-		}
-		p.x.Close()
-		<-read
-	})
+// Nothing is predicted where the transport reads no vectors, for a read of the header alone
+// would be one too many, nor for a small slice, for one read fills many of them by way of
+// the slab.
+func TestNoPrediction(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		wrap  func(*vecPipe) net.Conn
+		slice int
+	}{
+		{"without vectors", func(v *vecPipe) net.Conn { return struct{ net.Conn }{v} }, 64 << 10},
+		{"for a small slice", func(v *vecPipe) net.Conn { return v }, predictFrom - 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPredicting(t, Protocol1, 65535, tt.wrap)
+				read := background(func() (int, error) { return p.x.Read(make([]byte, tt.slice)) })
+				p.wantLeader(p.x)
+				if p.v.asked[0] < minReadSpace || p.v.asked[1] != 0 {
+					t.Errorf("the leader reads into %d bytes", p.v.asked)
+				}
+				p.x.Close()
+				<-read
+			})
+		})
+	}
 }
 
 // When a session fails, what comes is dropped, and Read must not return what comes behind
