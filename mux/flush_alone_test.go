@@ -171,8 +171,7 @@ func TestLonePayloadOfADrainingSessionIsNotGivenUp(t *testing.T) {
 		near, far := net.Pipe()
 		transport := &brokenWrites{Conn: near}
 		b := startBare(t, transport, far, &Config{Protocol: Protocol1, KeepAliveInterval: -1}, false, false)
-		b.one = &bareOne{ids: make(map[int]wire.ID)}
-		b.one.start(b)
+		b.speak(Protocol1)
 		c := b.open(1)
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
