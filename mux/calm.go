@@ -26,8 +26,12 @@ const (
 	calmPerConn   = 2
 )
 
-// charge takes cost tokens and reports whether they were there.
+// charge takes cost tokens and reports whether they were there. Nothing costs any once
+// Close has begun: all that comes is stray then, and Close ends within closeLinger.
 func (s *session) charge(cost int64) bool {
+	if s.closing.Load() {
+		return true
+	}
 	k := &s.in.calm
 	const tick = 1e9 / calmPerSecond
 	if now := s.now(); k.at == 0 {

@@ -325,6 +325,30 @@ func TestAllowanceForWhatCrossesARefusal(t *testing.T) {
 	}
 }
 
+// TestCloseChargesNothing: what an honest peer has in flight when Close begins is stray, in
+// whatever pieces, for a connection that Close has cut and for one whose OPEN comes later.
+// Close says that it closes, and nothing else.
+func TestCloseChargesNothing(t *testing.T) {
+	oneRun(t, oneListener, func(tc *oneTest) {
+		c := tc.acceptIDs(1)[0]
+		tc.full()
+		tc.deaf(true)
+		w := tc.startWrite(c, strings.Repeat("x", 65536)) // Close waits for it
+		w.wantBlocked("the transport takes nothing")
+		op := tc.startErr("Close", tc.p.Close)
+		tc.pass(10 * time.Millisecond)
+		tc.sendNow("OPEN 5")
+		for _, id := range []int{1, 5} {
+			tc.sendRaw([]byte(strings.Repeat(string(oneEncode(fmt.Sprintf(`DATA %d "x"`, id))), 2000)))
+		}
+		op.wantBlocked("the transport takes nothing")
+		tc.deaf(false)
+		tc.want("the session ends", "DATA YOURS 1 32748*x", "GOAWAY 5 9 *")
+		tc.wantGone("and nothing more is said")
+		op.want("Close", 0, nil)
+	})
+}
+
 // TestAllowanceIsLeftAsItIs by a DATA that it is too small for.
 func TestAllowanceIsLeftAsItIs(t *testing.T) {
 	oneRun(t, onePipe, func(tc *oneTest) {
