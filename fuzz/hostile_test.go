@@ -99,7 +99,7 @@ type hunt struct {
 	got     []byte // what the session has sent, and nobody has looked at
 	started bool   // its preface has been seen
 	preys   []*prey
-	kept    []any
+	kept    keeper
 	read    uint64       // by the application
 	buffers atomic.Int64 // bytes of the application's, for its Reads that are under way
 	opened  uint64       // connections that it has accepted or opened
@@ -820,8 +820,8 @@ func playHostile(t *testing.T, s *hostileSetup, steps []hostileStep) *hunt {
 	h.checkMemory(heap0)
 	h.finish()
 	honest.check(t)
+	h.kept.letGo()
 	synctest.Wait()
-	runtime.KeepAlive(h.kept)
 	if s, b := pool.Outstanding(); s != slabs || b != buffers {
 		h.wrong("the pool", fmt.Errorf("%d slabs and %d buffers are left\n%s", s-slabs, b-buffers, pool.Leaks()))
 	}

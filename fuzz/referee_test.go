@@ -216,7 +216,12 @@ func (r *referee) hear(f plainFrame) {
 	k := duelKey{f.flags&plainYours != 0, f.id}
 	d := r.duels[k]
 	if highest := r.highest(k); f.id > highest {
-		r.violates(codeProtocol, !(k.ours && r.wasBlind)) // an OPEN that it has not seen
+		unread := k.ours && r.wasBlind // the session's OPEN may have gone out
+		r.violates(codeProtocol, !unread)
+		if unread {
+			r.may[codeFlow] = true
+			r.spends(0, 1)
+		}
 		return
 	}
 	if d == nil || r.unsure(d) {

@@ -57,7 +57,7 @@ type world struct {
 	mu      sync.Mutex
 	ends    [2][]*endpoint
 	pending [2][]*mux.PendingConn
-	kept    []any                       // so that nothing is closed by the garbage collector
+	kept    keeper
 	records map[uint32]*record          // by the number that goes as metadata, or in the address
 	pooled  map[addr.SocketAddr]*record // by an address that is used again
 	number  uint32
@@ -716,8 +716,8 @@ func playSession(t *testing.T, s *setup, steps []sessionStep) {
 	whole := w.finish()
 	w.check(whole)
 	w.stop(whole && !w.s.faulty() && !w.cut.Load())
+	w.kept.letGo()
 	synctest.Wait()
-	runtime.KeepAlive(w.kept)
 	if s, b := pool.Outstanding(); s != slabs || b != buffers {
 		w.wrong("the pool", fmt.Errorf("%d slabs and %d buffers are left\n%s", s-slabs, b-buffers, pool.Leaks()))
 	}
