@@ -46,8 +46,9 @@ func (h *Conn) WriteBuffers(v *net.Buffers) (int64, error) {
 }
 
 // ReadFrom sends everything that r gives until io.EOF, and returns how much that
-// was. It does not end the half: CloseWrite does. While r, a TCP or Unix socket,
-// has nothing to read, no buffer is held.
+// was. It does not end the half: CloseWrite does. Other Writes may come between two
+// pieces that r gives. While r, a TCP or Unix socket, has nothing to read, no buffer is
+// held.
 func (h *Conn) ReadFrom(r io.Reader) (int64, error) {
 	n, err := h.c.readFrom(r)
 	runtime.KeepAlive(h)

@@ -319,15 +319,16 @@ func (w *world) amount(r *rand.Rand, f *face) int {
 }
 
 // writer picks a face that can write: mostly one that does not yet, for Writes of one
-// connection take turns.
+// connection take turns. A ReadFrom takes its turn for each piece, so nobody can tell what
+// comes between.
 func (w *world) writer(r *rand.Rand) *face {
 	return w.aFace(r, func(f *face) bool {
-		return (len(f.writing) == 0 || len(f.writing) == 1 && r.IntN(8) == 0) && (!f.wclosed || r.IntN(8) == 0)
+		return (len(f.writing) == 0 || len(f.writing) == 1 && !f.writing[0].pieces && r.IntN(8) == 0) && (!f.wclosed || r.IntN(8) == 0)
 	})
 }
 
 // writes makes a call that writes n bytes.
-func (w *world) writes(f *face, what string, n int, call func(p []byte) (int64, error), scribble bool) {
+func (w *world) writes(f *face, what string, n int, call func(p []byte) (int64, error), scribble bool) *op {
 	if len(f.writing) == 0 {
 		f.next = f.written
 	}
@@ -356,7 +357,7 @@ func (w *world) writes(f *face, what string, n int, call func(p []byte) (int64, 
 		w.checkWrite(o, f)
 	}
 	o.stays = func() string { return w.whyWriteStays(f) }
-	w.call(o, func() {
+	return w.call(o, func() {
 		o.count, o.err = call(p)
 		if scribble {
 			clear(p)
@@ -401,7 +402,7 @@ func (w *world) readFrom(r *rand.Rand) {
 	size := pick(r, 10, 1000, 100_000)
 	w.writes(f, "ReadFrom", n, func(p []byte) (int64, error) {
 		return f.c.ReadFrom(&source{p, size})
-	}, false)
+	}, false).pieces = true
 }
 
 // A source gives p in pieces.

@@ -97,17 +97,18 @@ type face struct {
 
 // An op is a call that may wait.
 type op struct {
-	n     int
-	what  string
-	e     *end
-	f     *face
-	done  atomic.Bool
-	count int64
-	err   error
-	by    time.Duration // its context's end; 0: none
-	began time.Duration
-	check func()
-	stays func() string // why it may still wait when everything has arrived; "" if it may not
+	n      int
+	what   string
+	e      *end
+	f      *face
+	done   atomic.Bool
+	count  int64
+	err    error
+	by     time.Duration // its context's end; 0: none
+	began  time.Duration
+	pieces bool // a ReadFrom, between whose pieces other Writes may come
+	check  func()
+	stays  func() string // why it may still wait when everything has arrived; "" if it may not
 }
 
 const maxStory = 400_000 // bytes, each way
