@@ -102,7 +102,8 @@ type referee struct {
 	acks, refusals, answers, ownResets           int
 
 	costMost int       // tokens that have been spent at most
-	tokens   int       // that are left at most
+	tokens   int       // that are left at most, without late
+	late     int       // that connections have earned, or will: nobody knows when, so the bucket's size does not bound them
 	filledAt time.Time // when they were counted
 	paid     int       // payload on known connections, both ways, that has not earned any
 	calmed   bool      // they are used up
@@ -145,7 +146,7 @@ func (r *referee) spends(least, most int) {
 	r.tokens = min(r.tokens+n+r.paid>>12, 1000) - least
 	r.paid &= 1<<12 - 1
 	// Two more may be due for time and payload that the session counts otherwise.
-	r.calmed = r.calmed || r.tokens < -2 && !(r.wasBlind && r.writes)
+	r.calmed = r.calmed || r.tokens+r.late < -2 && !(r.wasBlind && r.writes)
 }
 
 // heard takes bytes that the attacker sends. They are one round.
@@ -191,7 +192,7 @@ func (r *referee) hear(f plainFrame) {
 			r.spends(0, 1) // the session takes it as closed
 			return
 		}
-		r.tokens += 2 + 2 // if it is accepted, and for the strays that its end makes free
+		r.late += 2 + 2 // if it is accepted, and for the strays that its end makes free
 		r.duels[duelKey{false, f.id}] = &duel{in: true, out: true, limit: 65536, credit: r.window, fresh: r.round}
 		r.spends(0, 1)
 		return
@@ -347,7 +348,7 @@ func (r *referee) say(f plainFrame) string {
 			return "the ID does not rise"
 		}
 		r.allotted = f.id
-		r.tokens += 2 + 2
+		r.late += 2 + 2
 		if uint64(f.id) <= r.last {
 			r.duels[duelKey{true, f.id}] = &duel{in: true, out: true, limit: 65536, credit: r.window}
 		}
