@@ -90,20 +90,22 @@ type hunt struct {
 	tries int     // frames that may open a connection
 	zeros [16]int // vt-muxer: frames without payload, for each address
 
-	mu      sync.Mutex
-	out     []byte // to be written to the session
-	sending int    // the size of what was taken last from out, to be written
-	more    chan struct{}
-	deaf    chan struct{} // closed: the attacker reads
-	isDeaf  bool
-	got     []byte // what the session has sent, and nobody has looked at
-	started bool   // its preface has been seen
-	preys   []*prey
-	kept    keeper
-	read    uint64       // by the application
-	buffers atomic.Int64 // bytes of the application's, for its Reads that are under way
-	opened  uint64       // connections that it has accepted or opened
-	failure error
+	mu       sync.Mutex
+	out      []byte // to be written to the session
+	sending  int    // the size of what was taken last from out, to be written
+	more     chan struct{}
+	deaf     chan struct{} // closed: the attacker reads
+	isDeaf   bool
+	deafFrom time.Time
+	deafest  time.Duration
+	got      []byte // what the session has sent, and nobody has looked at
+	started  bool   // its preface has been seen
+	preys    []*prey
+	kept     keeper
+	read     uint64       // by the application
+	buffers  atomic.Int64 // bytes of the application's, for its Reads that are under way
+	opened   uint64       // connections that it has accepted or opened
+	failure  error
 }
 
 func newHunt(t *testing.T, s *hostileSetup) *hunt {
@@ -325,8 +327,21 @@ func (h *hunt) why(err error) error {
 			return fmt.Errorf("%w, and its GOAWAY has code %d", err, r.overCode)
 		}
 		return nil
+	case errors.Is(err, mux.ErrWriteTimeout) && h.longestDeaf() >= writeTimeout:
+		return nil
 	}
 	return fmt.Errorf("error %T %w; it must with one of %v, and may with one of %v", err, err, r.must, r.may)
+}
+
+// writeTimeout is how long a session with protocol 1 waits for a peer that takes nothing.
+const writeTimeout = 30 * time.Second
+
+// longestDeaf returns for how long the attacker has not read, at most, so far.
+func (h *hunt) longestDeaf() time.Duration {
+	if !h.isDeaf {
+		return h.deafest
+	}
+	return max(h.deafest, time.Since(h.deafFrom))
 }
 
 // setDeaf makes the attacker stop reading, or go on.
@@ -335,8 +350,10 @@ func (h *hunt) setDeaf(deaf bool) {
 	if deaf != h.isDeaf {
 		if h.isDeaf = deaf; deaf {
 			h.deaf = make(chan struct{})
+			h.deafFrom = time.Now()
 		} else {
 			close(h.deaf)
+			h.deafest = h.longestDeaf()
 		}
 	}
 	h.mu.Unlock()
