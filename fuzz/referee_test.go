@@ -193,7 +193,7 @@ func (r *referee) hear(f plainFrame) {
 			return
 		}
 		r.late += 2 + 2 // if it is accepted, and for the strays that its end makes free
-		r.duels[duelKey{false, f.id}] = &duel{in: true, out: true, limit: 65536, credit: r.window, fresh: r.round}
+		r.open(duelKey{false, f.id}).fresh = r.round
 		r.spends(0, 1)
 		return
 	case plainPing:
@@ -217,13 +217,13 @@ func (r *referee) hear(f plainFrame) {
 	k := duelKey{f.flags&plainYours != 0, f.id}
 	d := r.duels[k]
 	if highest := r.highest(k); f.id > highest {
-		unread := k.ours && r.wasBlind // the session's OPEN may have gone out
-		r.violates(codeProtocol, !unread)
-		if unread {
-			r.may[codeFlow] = true
-			r.spends(0, 1)
+		unread := k.ours && r.wasBlind
+		if r.violates(codeProtocol, !unread); !unread {
+			return
 		}
-		return
+		if d == nil { // the session's OPEN may have gone out
+			d = r.open(k)
+		}
 	}
 	if d == nil || r.unsure(d) {
 		r.spends(0, 1) // a stray
@@ -259,6 +259,12 @@ func (r *referee) hear(f plainFrame) {
 		r.spends(0, 4)
 	}
 	r.forget(k, d)
+}
+
+func (r *referee) open(k duelKey) *duel {
+	d := &duel{in: true, out: true, limit: 65536, credit: r.window}
+	r.duels[k] = d
+	return d
 }
 
 func (r *referee) highest(k duelKey) uint32 {
@@ -349,8 +355,8 @@ func (r *referee) say(f plainFrame) string {
 		}
 		r.allotted = f.id
 		r.late += 2 + 2
-		if uint64(f.id) <= r.last {
-			r.duels[duelKey{true, f.id}] = &duel{in: true, out: true, limit: 65536, credit: r.window}
+		if k := (duelKey{true, f.id}); uint64(f.id) <= r.last && r.duels[k] == nil {
+			r.open(k)
 		}
 		return ""
 	case plainPing:
