@@ -114,6 +114,9 @@ func newHunt(t *testing.T, s *hostileSetup) *hunt {
 	close(h.deaf)
 	h.ctx, h.quit = context.WithCancel(context.Background())
 	cfg := &mux.Config{Protocol: s.protocol, MaxConns: s.maxConns, AcceptBacklog: s.backlog, MaxWindow: 1 << 17, KeepAliveInterval: -1}
+	if s.one {
+		cfg.WriteTimeout = writeTimeout
+	}
 	var err error
 	if s.pipe {
 		h.p, err = mux.NewPipe(near, cfg)
@@ -333,7 +336,7 @@ func (h *hunt) why(err error) error {
 	return fmt.Errorf("error %T %w; it must with one of %v, and may with one of %v", err, err, r.must, r.may)
 }
 
-// writeTimeout is how long a session with protocol 1 waits for a peer that takes nothing.
+// writeTimeout is how long a session with protocol 1 bears an attacker that takes nothing.
 const writeTimeout = 30 * time.Second
 
 // longestDeaf returns for how long the attacker has not read, at most, so far.

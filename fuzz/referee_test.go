@@ -103,7 +103,7 @@ type referee struct {
 
 	costMost int       // tokens that have been spent at most
 	tokens   int       // that are left at most, without late
-	late     int       // that connections have earned, or will: nobody knows when, so the bucket's size does not bound them
+	late     int       // that connections earn, nobody knows when: the bucket's size does not bound them
 	filledAt time.Time // when they were counted
 	paid     int       // payload on known connections, both ways, that has not earned any
 	calmed   bool      // they are used up
@@ -217,11 +217,11 @@ func (r *referee) hear(f plainFrame) {
 	k := duelKey{f.flags&plainYours != 0, f.id}
 	d := r.duels[k]
 	if highest := r.highest(k); f.id > highest {
-		unread := k.ours && r.wasBlind
+		unread := k.ours && r.wasBlind // the session's OPEN may have gone out
 		if r.violates(codeProtocol, !unread); !unread {
 			return
 		}
-		if d == nil { // the session's OPEN may have gone out
+		if d == nil {
 			d = r.open(k)
 		}
 	}
@@ -261,6 +261,7 @@ func (r *referee) hear(f plainFrame) {
 	r.forget(k, d)
 }
 
+// open begins a duel. The session's windows are the least that there are.
 func (r *referee) open(k duelKey) *duel {
 	d := &duel{in: true, out: true, limit: 65536, credit: r.window}
 	r.duels[k] = d
