@@ -1,11 +1,13 @@
 package mux
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"runtime"
 	"sync"
 	"testing"
@@ -244,11 +246,20 @@ next:
 	return counts
 }
 
-// goroutines returns how many there are when all are parked.
+// goroutines returns how many the caller's bubble has when all of them are parked. The
+// whole program's are not its business: the one that runs finalizers counts while it does.
 func goroutines() int {
 	synctest.Wait()
-	return runtime.NumGoroutine()
+	stacks := allStacks()
+	own := bubble.Find(stacks) // the caller's stack is the first
+	if own == nil {
+		panic("goroutines is for tests in a synctest bubble")
+	}
+	return bytes.Count(stacks, own)
 }
+
+// bubble is how the first line of a stack names the bubble that its goroutine is in.
+var bubble = regexp.MustCompile(`synctest bubble \d+\]:\n`)
 
 // wantGoroutines fails the test if there are more goroutines than n.
 func wantGoroutines(t *testing.T, sentence string, n int) {

@@ -153,16 +153,7 @@ func memory() int64 {
 // ownGoroutines returns the stacks of the goroutines that the package has started:
 // those in this package without a test's function on the stack.
 func ownGoroutines() (own []string) {
-	buf := make([]byte, 1<<20)
-	for {
-		n := runtime.Stack(buf, true)
-		if n < len(buf) {
-			buf = buf[:n]
-			break
-		}
-		buf = make([]byte, 2*len(buf))
-	}
-	for stack := range bytes.SplitSeq(buf, []byte("\n\n")) {
+	for stack := range bytes.SplitSeq(allStacks(), []byte("\n\n")) {
 		if bytes.Contains(stack, []byte("/mux.(*")) && !bytes.Contains(stack, []byte("_test.go:")) {
 			own = append(own, string(stack))
 		}

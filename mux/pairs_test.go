@@ -334,16 +334,19 @@ func hangs(t testing.TB, what string) {
 // Listener's state, such as "(*conn).await".
 func waitBlocked(t testing.TB, call string, n int) {
 	t.Helper()
-	buf := make([]byte, 1<<20)
 	waitUntil(t, "goroutines blocked in "+call, func() bool {
-		for {
-			m := runtime.Stack(buf, true)
-			if m < len(buf) {
-				return bytes.Count(buf[:m], []byte("mux."+call+"(")) >= n
-			}
-			buf = make([]byte, 2*len(buf))
-		}
+		return bytes.Count(allStacks(), []byte("mux."+call+"(")) >= n
 	})
+}
+
+// allStacks returns the stacks of all goroutines as a traceback shows them, the caller's
+// first, with an empty line between two.
+func allStacks() []byte {
+	for buf := make([]byte, 1<<20); ; buf = make([]byte, 2*len(buf)) {
+		if n := runtime.Stack(buf, true); n < len(buf) {
+			return buf[:n]
+		}
+	}
 }
 
 // wantErr fails the test unless err is target.

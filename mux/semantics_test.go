@@ -485,10 +485,8 @@ func TestBlockedOpenEnds(t *testing.T) {
 // waitStuckOpen waits until an Open waits for room.
 func waitStuckOpen(t *testing.T) {
 	t.Helper()
-	buf := make([]byte, 1<<20)
 	waitUntil(t, "a blocked Open", func() bool {
-		n := runtime.Stack(buf, true)
-		for stack := range bytes.SplitSeq(buf[:n], []byte("\n\n")) {
+		for stack := range bytes.SplitSeq(allStacks(), []byte("\n\n")) {
 			if bytes.Contains(stack, []byte("mux.(*session).open(")) && bytes.Contains(stack, []byte("park.(*Spot).Park")) {
 				return true
 			}
