@@ -100,39 +100,39 @@ func (c *conn) lockWrite() error {
 	return nil
 }
 
+// lockWriteSlow waits for the lock, in turn. Who unlocks wakes the first that waits, and
+// leaves the lock free, so that whoever runs may go on; but one that finds it taken again is
+// handed it by the next unlock. So no loop of Writes keeps another Write away. It may return
+// without an error where nothing can be written: the caller finds that, and passes the lock
+// on.
 func (c *conn) lockWriteSlow() error {
 	w := c.s.waiters.get(nil)
 	defer c.s.waiters.put(w)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.wlock.tryLock(wWanted) {
+		return nil
+	}
+	c.writers.push(w)
 	for {
-		c.mu.Lock()
-		if c.wlock.tryLock(wWanted) {
-			c.mu.Unlock()
-			return nil
-		}
-		w.satisfied.Store(false)
-		c.writers.push(w)
-		c.mu.Unlock()
-
-		err := c.cantWrite()
-		if err == nil {
-			c.parkWriter(w)
-		}
-		c.mu.Lock()
-		if !w.satisfied.Load() {
-			c.writers.remove(w)
-		} else if err != nil {
-			c.wakeWriterLocked() // the turn was ours, and goes on
-		}
-		c.mu.Unlock()
-		if err != nil {
+		if err := c.cantWriteLocked(); err != nil {
+			c.writers.remove(w) // it is not woken, or whoever has the lock passes it on
 			return err
 		}
-	}
-}
-
-func (c *conn) wakeWriterLocked() {
-	if w := c.writers.pop(); w != nil {
-		w.Wake()
+		c.mu.Unlock()
+		c.parkWriter(w)
+		c.mu.Lock()
+		switch {
+		case !w.satisfied.Load(): // a rouse
+		case w.passedOver: // it is ours
+			return nil
+		case c.wlock.tryLock(wWanted):
+			c.writers.remove(w)
+			return nil
+		default:
+			w.satisfied.Store(false)
+			w.passedOver = true
+		}
 	}
 }
 
@@ -144,20 +144,36 @@ func (c *conn) unlockWrite() {
 
 func (c *conn) unlockWriteSlow() {
 	c.mu.Lock()
-	ending := c.wlock.v.Load()&wEnding != 0
-	if ending {
-		c.s.out.debts.add(c, uint32(c.ending))
-	}
-	c.wakeWriterLocked()
-	var v uint32
-	if c.writers.last != nil {
-		v = wWanted
-	}
-	c.wlock.v.Store(v) // while it was held, only its notes could change, under mu
+	ending := c.passLockLocked()
 	c.mu.Unlock()
 	if ending {
 		c.s.tryFlush()
 	}
+}
+
+// passLockLocked unlocks, and reports whether the end of our half is to be flushed. Of those
+// that wait, one at a time is woken.
+func (c *conn) passLockLocked() (ending bool) {
+	ending = c.wlock.v.Load()&wEnding != 0
+	if ending {
+		c.s.out.debts.add(c, uint32(c.ending))
+	}
+	var v uint32
+	switch w := c.writers.first(); {
+	case w == nil:
+	case w.passedOver:
+		v = wHeld
+		c.writers.take(w)
+		w.Wake()
+	case !w.satisfied.Load():
+		w.satisfied.Store(true)
+		w.Wake()
+	}
+	if c.writers.last != nil {
+		v |= wWanted
+	}
+	c.wlock.v.Store(v) // while it was held, only its notes could change, under mu
+	return ending
 }
 
 // cantWrite returns why nothing can be written now, or nil.
@@ -170,11 +186,22 @@ func (c *conn) cantWrite() error {
 
 // cantWriteSlow is apart for its defer, which every Write would pay for.
 func (c *conn) cantWriteSlow() error {
-	if c.flags.Load()&flagWriteShut != 0 {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.writeErr
+	if c.flags.Load()&flagWriteShut == 0 {
+		return c.writeTooLate()
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.writeErr
+}
+
+func (c *conn) cantWriteLocked() error {
+	if c.flags.Load()&flagWriteShut == 0 {
+		return c.writeTooLate()
+	}
+	return c.writeErr
+}
+
+func (c *conn) writeTooLate() error {
 	if c.expired(c.writeDeadline.Load()) {
 		return os.ErrDeadlineExceeded
 	}

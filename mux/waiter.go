@@ -14,7 +14,8 @@ type waiter struct {
 	park.Spot
 
 	// satisfied is set, under the lock of the list that link belongs to, by who
-	// takes the waiter from that list because its wait is over.
+	// takes the waiter from that list because its wait is over. For a write lock it is
+	// set as well by who wakes the waiter to try again, which stays in the list.
 	satisfied atomic.Bool
 	// promoted is set, under the token's lock, when the waiter is given the token later
 	// than by enlist.
@@ -24,6 +25,9 @@ type waiter struct {
 
 	// Guarded by the lock of what is waited for.
 	link *waiter
+	// passedOver: it was woken to take a lock and found it taken again, so the next unlock
+	// hands it over.
+	passedOver bool
 	// p is a Read's slice, nil for anything else. While the waiter is in its
 	// connection's list, whoever leads may fill it; n tells how far that was done.
 	p []byte
@@ -77,7 +81,7 @@ func (p *waiterPool) get(c *conn) *waiter {
 // put takes back a waiter that is in no list and does not lead.
 func (p *waiterPool) put(w *waiter) {
 	w.deadline, w.reader, w.lazy = nil, false, false
-	w.p, w.n = nil, 0
+	w.p, w.n, w.passedOver = nil, 0, false
 	w.Drain()
 	p.pool.Put(w)
 }

@@ -118,7 +118,7 @@ func TestPooledWaiterIsAsNew(t *testing.T) {
 		c := new(conn)
 		for range 100 { // the pool may or may not give back what it got
 			w := p.get(c)
-			if w.deadline != &c.readDeadline || !w.reader || w.satisfied.Load() || w.roused.Load() || w.promoted.Load() || w.lazy || w.standby || w.queued {
+			if w.deadline != &c.readDeadline || !w.reader || w.satisfied.Load() || w.roused.Load() || w.promoted.Load() || w.lazy || w.standby || w.queued || w.passedOver {
 				t.Fatalf("a waiter from the pool is marked: %+v", w)
 			}
 			if w.Park(1) {
@@ -126,7 +126,7 @@ func TestPooledWaiterIsAsNew(t *testing.T) {
 			}
 			w.satisfied.Store(true)
 			w.roused.Store(true)
-			w.lazy = true
+			w.lazy, w.passedOver = true, true
 			w.Wake()
 			p.put(w)
 			if w.deadline != nil || w.reader {
