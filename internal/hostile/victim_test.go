@@ -2,6 +2,7 @@ package hostile
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +39,7 @@ const (
 	appDrain app = "drain" // reads until the end, then closes
 
 	appRaw    app = "raw"    // reads the transport, without vtmux
+	appHash   app = "hash"   // as appRaw, and hashes what it reads, which keeps it as busy as an attack
 	appGreedy app = "greedy" // reads much, as fast as it can, and then nothing
 )
 
@@ -65,7 +67,7 @@ type state struct {
 type victim struct {
 	setup    setup
 	handlers atomic.Int32 // that run
-	raw      atomic.Int32 // transports of appRaw
+	raw      atomic.Int32 // transports of appRaw and appHash
 
 	mu     sync.Mutex
 	open   map[*served]bool
@@ -141,12 +143,14 @@ func (v *victim) serveHonest(conn net.Conn) {
 		if err != nil {
 			return
 		}
-		go echo(c)
+		go func() {
+			defer c.Close()
+			echo(c)
+		}()
 	}
 }
 
 func echo(c net.Conn) {
-	defer c.Close()
 	buf := make([]byte, 256)
 	for {
 		n, err := c.Read(buf)
@@ -163,9 +167,13 @@ func (v *victim) serveHostile(conn net.Conn) {
 	if n := v.setup.Buffer; n > 0 {
 		_ = conn.(*net.TCPConn).SetWriteBuffer(n)
 	}
-	if v.setup.App == appRaw {
+	if app := v.setup.App; app == appRaw || app == appHash {
 		v.raw.Add(1)
-		_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{conn}, make([]byte, 64<<10))
+		sink := io.Discard
+		if app == appHash {
+			sink = sha256.New()
+		}
+		_, _ = io.CopyBuffer(struct{ io.Writer }{sink}, struct{ io.Reader }{conn}, make([]byte, 64<<10))
 		conn.Close()
 		v.raw.Add(-1)
 		return
@@ -205,8 +213,9 @@ func (v *victim) accept(s *served) {
 		}
 		go func() {
 			defer v.handlers.Add(-1)
-			defer s.handlers.Add(-1)
 			v.handle(s, c)
+			s.handlers.Add(-1) // before the peer knows, and opens another
+			c.Close()
 		}()
 	}
 }
@@ -239,7 +248,6 @@ func (v *victim) handle(s *served, c net.Conn) {
 	case appDrain:
 		_, _ = io.Copy(struct{ io.Writer }{io.Discard}, c)
 	}
-	c.Close()
 }
 
 func work(over <-chan struct{}, d time.Duration) {
