@@ -101,19 +101,26 @@ func (s *session) onData(h *wire.Header) *ProtocolError {
 	r.cur, r.fin = nil, false
 	n := int(h.Len.Get())
 	// A connection whose receiving half is open is in the table, so the one found
-	// last needs no look there.
-	c := r.last
-	if c == nil || c.id != wire.ID(h.ID.Get()) || c.opener != (h.Flags&wire.FlagYours != 0) || halves(c.halves.Load())&recvOpen == 0 {
+	// last needs no look there. Its halves are read once: the flusher closes what it
+	// refuses at any time.
+	c, open := r.last, halves(0)
+	if c != nil && c.id == wire.ID(h.ID.Get()) && c.opener == (h.Flags&wire.FlagYours != 0) {
+		open = halves(c.halves.Load())
+	}
+	if open&recvOpen == 0 {
 		var err *ProtocolError
 		if c, err = s.lookup(h); err != nil {
 			return err
 		}
+		if c != nil {
+			open = halves(c.halves.Load())
+		}
 	}
 	fin := h.Flags&wire.FlagFin != 0
 	switch {
-	case c == nil:
+	case c == nil || open == 0:
 		return s.stray(n)
-	case halves(c.halves.Load())&recvOpen == 0:
+	case open&recvOpen == 0:
 		return &ProtocolError{Code: CodeProtocol, Rule: "the half had ended"}
 	case uint64(n) > c.recv.granted.Load()-c.recv.received:
 		return &ProtocolError{Code: CodeFlowControl, Rule: fmt.Sprintf("DATA goes up to byte %d, beyond the limit of %d", c.recv.received+uint64(n), c.recv.granted.Load())}
@@ -206,10 +213,7 @@ func (s *session) onControl(h *wire.Header, body []byte) *ProtocolError {
 	case err != nil:
 		return err
 	case c == nil:
-		if s.crossed() {
-			return nil
-		}
-		return s.cost(1, h.Type.String()+" for closed connections")
+		return s.strayControl(h)
 	case h.Type == wire.TypeWindow:
 		if !c.raise(wire.View[wire.WindowBody](body).Limit.Get()) {
 			return s.cost(1, "WINDOW that raises nothing")
@@ -218,7 +222,15 @@ func (s *session) onControl(h *wire.Header, body []byte) *ProtocolError {
 	case h.Type == wire.TypeStop:
 		return s.onStop(c, Code(wire.View[wire.CodeBody](body).Code.Get()))
 	}
-	return s.onReset(c, h.Flags&wire.FlagRefused != 0, body)
+	return s.onReset(c, h, body)
+}
+
+// strayControl deals with a frame but DATA for a connection that is closed.
+func (s *session) strayControl(h *wire.Header) *ProtocolError {
+	if s.crossed() {
+		return nil
+	}
+	return s.cost(1, h.Type.String()+" for closed connections")
 }
 
 // onStop answers STOP with RESET, by itself, unless our half has ended: then the two
@@ -231,12 +243,17 @@ func (s *session) onStop(c *conn, code Code) *ProtocolError {
 	return nil
 }
 
-func (s *session) onReset(c *conn, refused bool, body []byte) *ProtocolError {
+func (s *session) onReset(c *conn, head *wire.Header, body []byte) *ProtocolError {
+	refused := head.Flags&wire.FlagRefused != 0
 	code := Code(wire.View[wire.CodeBody](body).Code.Get())
 	t := &s.table
 	t.mu.Lock()
 	h := halves(c.halves.Load())
-	if h&recvOpen == 0 {
+	switch {
+	case h == 0: // it was open when it was looked up, and the flusher has refused it
+		t.mu.Unlock()
+		return s.strayControl(head)
+	case h&recvOpen == 0:
 		t.mu.Unlock()
 		return &ProtocolError{Code: CodeProtocol, Rule: "the half had ended"}
 	}
