@@ -121,6 +121,48 @@ func TestShutdownOfNothing(t *testing.T) {
 	}
 }
 
+// TestShutdownWaitsForThePeersFirstWords: the peer's preface, and what it opens with it, may
+// be on their way when a Listener on Auto begins to shut down. That is not cut, but told
+// what is served, as later. A peer that says nothing for a second is not waited for.
+// To see it fail: in drain, leave out awaitFirst.
+func TestShutdownWaitsForThePeersFirstWords(t *testing.T) {
+	silent := oneSetup{listen: true, preface: "-"}
+	for _, wait := range []time.Duration{0, endLinger - 1} {
+		oneRun(t, silent, func(tc *oneTest) {
+			op := tc.shutdown(context.Background())
+			tc.passUntil(wait)
+			tc.wantAlive("the peer has not spoken")
+			tc.send("PREFACE", "OPEN 1", `DATA 1 "hi" FIN`)
+			ack := tc.wantPing("the first step", "PREFACE", "GOAWAY 4294967295 0")
+			c := tc.accept(vtA)
+			tc.send(ack)
+			tc.want("the second step", "GOAWAY 1 0")
+			tc.wantRead("what came with the preface is served", c, "hi", io.EOF)
+			c.Close()
+			tc.want("the end", "FIN YOURS 1")
+			tc.wantGone("the transport's end")
+			op.want("Shutdown", 0, nil)
+		})
+	}
+	oneRun(t, silent, func(tc *oneTest) {
+		op := tc.shutdown(context.Background())
+		tc.passUntil(endLinger - 1)
+		tc.wantAlive("a moment before the second is over")
+		tc.pass(1)
+		tc.want("without a word")
+		tc.wantGone("the transport's end")
+		op.want("Shutdown", 0, nil)
+	})
+	oneRun(t, silent, func(tc *oneTest) {
+		ctx, cancel := context.WithCancel(context.Background())
+		op := tc.shutdown(ctx)
+		op.wantBlocked("the peer has not spoken")
+		cancel()
+		op.want("Shutdown", 0, context.Canceled)
+		tc.wantGone("the transport is closed")
+	})
+}
+
 // TestShutdownAndWhatNobodyHasAccepted: it is refused with code 6, or it can be served.
 func TestShutdownAndWhatNobodyHasAccepted(t *testing.T) {
 	oneRun(t, oneListener, func(tc *oneTest) {

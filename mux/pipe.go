@@ -67,7 +67,8 @@ func (p *Pipe) Close() error { return p.s.close() }
 // With protocol 1 the peer is told first, so that its Open fails with ErrDraining. What
 // it had opened before that is served: go on accepting until that fails. The vt-muxer
 // protocol can't tell the peer; its opens are refused, those included that wait to be
-// accepted.
+// accepted. A Listener on ProtocolAuto whose peer has said nothing yet waits a second for
+// its first words, which tell the protocol.
 func (p *Pipe) Shutdown(ctx context.Context) error { return p.s.shutdown(ctx) }
 
 // Done returns a channel that is closed when the session has ended.

@@ -16,8 +16,9 @@ const (
 	// closeLinger is how long Close waits for the transport to take what was
 	// written. Every other call has returned by then (hostile peers, R9).
 	closeLinger = 500 * time.Millisecond
-	// endLinger is how long Shutdown waits, when everything else is done, for a sign that
-	// the peer reads on, or for the end of its half of the transport.
+	// endLinger is how long Shutdown waits for a peer that has said nothing yet; and, when
+	// everything else is done, for a sign that the peer reads on, or for the end of its half
+	// of the transport.
 	endLinger = time.Second
 	// failLinger is how long a session that fails tries to tell the peer why.
 	failLinger = time.Second
@@ -92,6 +93,9 @@ func (s *session) drain(ctx context.Context) error {
 	t.mu.Lock()
 	s.draining.Store(true)
 	t.mu.Unlock()
+	if err := s.awaitFirst(ctx); err != nil {
+		return err
+	}
 	if !s.isKnown() || !s.one {
 		s.accept.close(s, true)
 		return nil
@@ -111,6 +115,26 @@ func (s *session) drain(ctx context.Context) error {
 	s.tell(last, CodeNone, "")
 	s.tryFlush()
 	s.accept.close(s, false)
+	return nil
+}
+
+// awaitFirst waits for the peer's first words, where they decide the protocol. They may be
+// on their way, with connections that are to be told that they are not served: to end the
+// transport at once would cut them. From a peer that says nothing for a while, nothing is
+// expected.
+func (s *session) awaitFirst(ctx context.Context) error {
+	if s.isKnown() {
+		return nil
+	}
+	t := time.NewTimer(endLinger)
+	defer t.Stop()
+	select {
+	case <-s.known:
+	case <-s.done:
+	case <-t.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	return nil
 }
 
