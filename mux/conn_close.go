@@ -97,6 +97,9 @@ func (c *conn) closeWith(readErr, writeErr error, end uint32, code Code) bool {
 	if s.token.stalled.Load() == c {
 		s.unstall(c)
 	}
+	if c.id != 0 && end == owesRefusal {
+		s.in.calm.refused(s.cfg.InitialWindow) // before the REFUSED makes strays of what comes
+	}
 	if stop {
 		s.out.debts.add(c, owesStop)
 	}
@@ -112,9 +115,6 @@ func (c *conn) closeWith(readErr, writeErr error, end uint32, code Code) bool {
 		s.table.freeSlot(c)
 	}
 	if c.id != 0 {
-		if end == owesRefusal {
-			s.in.calm.refused(s.cfg.InitialWindow)
-		}
 		s.tryFlush()
 	}
 	return true

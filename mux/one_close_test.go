@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -467,5 +468,36 @@ func TestFrameForAConnectionThatIsRefusedMeanwhile(t *testing.T) {
 			fine("RESET", s.onReset(c, wire.View[wire.Header](reset[:]), reset[wire.HeaderLen:]))
 		}
 		s.in.cur = nil
+	})
+}
+
+// What an opener has in flight when it is refused costs it nothing, from the moment at which
+// the REFUSED can be built.
+// To see it fail: in closeWith, call refused at the end.
+func TestRefusalAllowsForWhatIsInFlightFirst(t *testing.T) {
+	oneRun(t, oneListener, func(tc *oneTest) {
+		tc.send("OPEN 1")
+		pending, err := tc.l.AcceptPending(context.Background())
+		if err != nil {
+			tc.t.Fatal(err)
+		}
+		s := tc.l.s
+		c, _ := s.table.find(1, false)
+		if !s.out.claim() { // nobody builds
+			tc.t.Fatal("somebody flushes")
+		}
+		s.table.mu.Lock() // nor gets past the debt
+		rejected := async(func() error { return pending.Reject(300, "no") })
+		for c.owes.Load() == 0 {
+			runtime.Gosched()
+		}
+		allowed := s.in.calm.allowance.Load()
+		s.table.mu.Unlock()
+		s.runFlusher(nil, nil)
+		wantErr(tc.t, "Reject", <-rejected, nil)
+		if want := int64(s.cfg.InitialWindow) + 1; allowed != want {
+			tc.t.Errorf("%d frames in flight are free when the refusal is owed, want %d", allowed, want)
+		}
+		tc.want("the refusal", `REFUSED 1 300 "no"`)
 	})
 }

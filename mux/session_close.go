@@ -126,6 +126,7 @@ func (s *session) awaitFirst(ctx context.Context) error {
 	if s.isKnown() {
 		return nil
 	}
+	s.awaitFlushed(ctx) // a TLS handshake comes before the first words
 	t := time.NewTimer(endLinger)
 	defer t.Stop()
 	select {
