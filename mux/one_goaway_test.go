@@ -2,6 +2,7 @@ package mux
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -160,6 +161,38 @@ func TestShutdownWaitsForThePeersFirstWords(t *testing.T) {
 		cancel()
 		op.want("Shutdown", 0, context.Canceled)
 		tc.wantGone("the transport is closed")
+	})
+}
+
+// TestShutdownWaitsBehindAHandshake: while TLS shakes hands the peer can't speak, however
+// long that takes.
+// To see it fail: in awaitFirst, leave out awaitFlushed.
+func TestShutdownWaitsBehindAHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		cert := testCert()
+		l, err := NewListener(tls.Server(near, &tls.Config{Certificates: []tls.Certificate{cert}}), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shut := async(func() error { return l.Shutdown(context.Background()) })
+		time.Sleep(3 * endLinger)
+		p, err := NewPipe(tls.Client(far, &tls.Config{InsecureSkipVerify: true}), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeBoth(p, l)
+		x, err := p.Open(context.Background(), vtA)
+		if err != nil {
+			t.Fatal(err)
+		}
+		y, err := l.AcceptConn(context.Background())
+		if err != nil {
+			t.Fatalf("AcceptConn: %v", err)
+		}
+		x.Close()
+		y.Close()
+		wantErr(t, "Shutdown", <-shut, nil)
 	})
 }
 
