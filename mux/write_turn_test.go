@@ -42,22 +42,21 @@ func (t turns) waits() <-chan error {
 	return locked
 }
 
-// retake unlocks, and locks again before those that wait can.
-func (t turns) retake() {
-	t.Helper()
+// retake unlocks, and locks again before those that wait can. It reports whether it could:
+// else the lock was handed over.
+func (t turns) retake() bool {
 	t.c.mu.Lock()
+	defer t.c.mu.Unlock()
 	t.c.passLockLocked()
-	taken := t.c.wlock.tryLock(0)
-	t.c.mu.Unlock()
-	if !taken {
-		t.Fatal("the lock was handed over")
-	}
+	return t.c.wlock.tryLock(0)
 }
 
 // passOver makes the first that waits find the lock taken again.
 func (t turns) passOver() {
 	t.Helper()
-	t.retake()
+	if !t.retake() {
+		t.Fatal("the lock was handed over")
+	}
 	synctest.Wait()
 }
 
@@ -98,11 +97,7 @@ func TestWriteThatWasPassedOverIsHandedTheLock(t *testing.T) {
 		t.passOver()
 		t.hasNot("the first", first)
 		third := t.waits()
-		t.c.mu.Lock()
-		t.c.passLockLocked()
-		taken := t.c.wlock.tryLock(0)
-		t.c.mu.Unlock()
-		if taken {
+		if t.retake() {
 			t.Fatal("who comes now is before the one that was passed over")
 		}
 		t.has("the first", first, nil)
