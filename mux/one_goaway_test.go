@@ -176,7 +176,7 @@ func TestShutdownWaitsBehindAHandshake(t *testing.T) {
 			t.Fatal(err)
 		}
 		shut := async(func() error { return l.Shutdown(context.Background()) })
-		time.Sleep(3 * endLinger)
+		<-time.After(3 * endLinger)
 		p, err := NewPipe(tls.Client(far, &tls.Config{InsecureSkipVerify: true}), nil)
 		if err != nil {
 			t.Fatal(err)
