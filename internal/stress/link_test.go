@@ -23,6 +23,15 @@ type link struct {
 	x, y     end         // x opened it
 	opened   bool        // x has it; its worker's
 	accepted atomic.Bool // y has it
+	served   atomic.Bool
+}
+
+// isServed tells that the acceptor has done all it will. An Open that failed because the session ended may have been
+// announced before: then both ends say so.
+func (k *link) isServed() {
+	if !k.served.Swap(true) {
+		k.s.unserved.Done()
+	}
 }
 
 // A lane is one direction of a link.
@@ -156,14 +165,13 @@ func (e *end) otherwise(call string, err error, at deadline) (over bool) {
 func (k *link) check() {
 	if !k.opened {
 		// An Open that fails because the session ends may have been announced before.
-		if k.accepted.Load() && !k.s.broken.Load() {
+		if k.accepted.Load() && k.s.whole {
 			k.y.fails("accepted, though it was not opened")
 		}
 		return
 	}
-	s := k.s
-	whole := !s.broken.Load()
-	if whole && !k.accepted.Load() && !s.mayRefuse() && !(s.one && k.x.has(didReset)) {
+	s, whole := k.s, k.s.whole
+	if whole && !k.accepted.Load() && !s.tight && s.fault != shutsDown && !(s.one && k.x.has(didReset)) {
 		k.x.fails("never accepted")
 	}
 	for _, e := range []*end{&k.x, &k.y} {

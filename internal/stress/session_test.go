@@ -46,6 +46,7 @@ type session struct {
 
 	broken   atomic.Bool // connections may be cut from now on
 	draining atomic.Bool // and opens refused
+	whole    bool        // it has ended with nothing cut: all must have come that was sent
 	worked   chan struct{}
 	breakNow chan struct{} // closed at operation breakAt
 
@@ -54,7 +55,7 @@ type session struct {
 	accepted [2]atomic.Int64
 	drops    [2]atomic.Int64
 
-	unserved sync.WaitGroup // links that were opened and not served by both ends
+	unserved sync.WaitGroup // links that are to be served by the acceptor
 	serving  sync.WaitGroup
 
 	mu    sync.Mutex
@@ -227,7 +228,7 @@ func (s *session) work(conns int, seed uint64) {
 		late := ctx.Err() != nil
 		cancel()
 		if err != nil {
-			s.unserved.Done()
+			k.isServed()
 			switch {
 			case errors.Is(err, mux.ErrProtocol), errors.Is(err, io.EOF) && !s.broken.Load() && !s.draining.Load():
 				k.x.fails("Open: %v", err)
@@ -285,7 +286,7 @@ func (s *session) accept(side int, l *mux.Listener, seed uint64) {
 			if err := pending.Reject(mux.Code(300), "no"); err != nil {
 				k.y.fails("Reject: %v", err)
 			}
-			s.unserved.Done()
+			k.isServed()
 			continue
 		}
 		c, err := pending.Accept()
@@ -295,7 +296,7 @@ func (s *session) accept(side int, l *mux.Listener, seed uint64) {
 		}
 		seed := r.Uint64()
 		s.serving.Go(func() {
-			defer s.unserved.Done()
+			defer k.isServed()
 			k.y.serve(c, seed)
 		})
 	}
@@ -367,8 +368,7 @@ func (s *session) shutdown(side int) {
 
 // finish ends the session when all has been opened.
 func (s *session) finish(r *rand.Rand) {
-	whole := !s.broken.Load()
-	if whole || s.fault == shutsDown {
+	if !s.broken.Load() || s.fault == shutsDown {
 		if !s.one && s.fault != shutsDown {
 			s.unserved.Wait() // else what nobody has accepted would be refused
 		}
@@ -384,13 +384,13 @@ func (s *session) finish(r *rand.Rand) {
 		}
 		wg.Wait()
 	}
-	s.broken.Store(true)
+	s.whole = !s.broken.Swap(true)
 	s.close()
 	for side, f := range s.faces {
 		switch err := f.Err(); {
 		case err == nil || errors.Is(err, mux.ErrProtocol):
 			s.run.fails("session %d (%s): side %d has ended: %v", s.n, s.text(), side, err)
-		case whole && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF):
+		case s.whole && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF):
 			s.run.fails("session %d (%s): side %d was shut down and ended with: %v", s.n, s.text(), side, err)
 		}
 		if n := f.Stats().Conns; n != 0 {
