@@ -302,6 +302,61 @@ func TestShutdownLeavesTheLastWordToClose(t *testing.T) {
 	})
 }
 
+// TestShutdownTellsWhatCutIt: a peer that fails meanwhile cuts connections, also where our
+// half of the transport can end, and nothing is open any more, before the session is over.
+func TestShutdownTellsWhatCutIt(t *testing.T) {
+	violates := func(tc *oneTest) {
+		tc.send(`DATA YOURS 9 "x"`)
+		tc.want("a violation", "GOAWAY 1 2 *")
+	}
+	isSilent := func(tc *oneTest) {
+		tc.pass(45 * time.Second)
+		tc.want("silence", "PING *", "GOAWAY 1 8 *")
+	}
+	for _, tt := range []struct {
+		name  string
+		fails func(*oneTest)
+		err   error
+	}{{"violation", violates, ErrProtocol}, {"silence", isSilent, ErrSilent}} {
+		for name, wrap := range map[string]func(net.Conn) net.Conn{
+			"whole":  nil,
+			"halved": func(c net.Conn) net.Conn { return halvedConn{c} },
+		} {
+			t.Run(tt.name+" "+name, func(t *testing.T) {
+				setup := oneAlive(true)
+				setup.wrap = wrap
+				oneRun(t, setup, func(tc *oneTest) {
+					op := tc.draining()
+					tc.peer.mu.Lock()
+					tc.peer.pings = true
+					tc.peer.mu.Unlock()
+					tt.fails(tc)
+					tc.pass(failLinger)
+					op.want("Shutdown", 0, tt.err)
+				})
+			})
+		}
+	}
+}
+
+// TestShutdownThatFailedEndsWithItsContext: it does not wait until the peer has read why.
+func TestShutdownThatFailedEndsWithItsContext(t *testing.T) {
+	setup := oneSetup{listen: true, wrap: func(c net.Conn) net.Conn { return halvedConn{c} }}
+	oneRun(t, setup, func(tc *oneTest) {
+		tc.acceptIDs(1)
+		ctx, cancel := context.WithCancel(context.Background())
+		op := tc.shutdown(ctx)
+		tc.sendNow(tc.wantPing("the first step", "GOAWAY 4294967295 0"))
+		tc.want("the second step", "GOAWAY 1 0")
+		tc.sendNow(`DATA YOURS 9 "x"`)
+		tc.wantNow("a violation", "GOAWAY 1 2 *")
+		op.wantBlocked("Shutdown")
+		cancel()
+		synctest.Wait()
+		op.want("Shutdown", 0, ErrProtocol)
+	})
+}
+
 // TestBothShutDown: both ends at the same time, with connections of both, over a real
 // pair of sessions.
 func TestBothShutDown(t *testing.T) {

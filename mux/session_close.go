@@ -68,6 +68,13 @@ func (s *session) shutdown(ctx context.Context) error {
 	if err == nil {
 		err = s.awaitFlushed(ctx)
 	}
+	if err == nil && s.failing.Load() { // connections were cut
+		select {
+		case <-s.done: // fail may have a GOAWAY to send yet
+		case <-ctx.Done():
+		}
+		err = s.failure
+	}
 	if ctx.Err() != nil {
 		s.close()
 		return err
