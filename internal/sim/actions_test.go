@@ -272,7 +272,8 @@ func (w *world) decide(r *rand.Rand) {
 			continue
 		}
 		code, reason := pick[mux.Code](r, 0, 5, 300, 1<<31), pick(r, "", "no", "busy")
-		f.closed, f.wclosed, f.rclosed, f.rejected = true, true, true, true
+		f.stops(code)
+		f.closed, f.wclosed, f.rejected, f.reason = true, true, true, reason
 		w.atOnce(f, fmt.Sprintf("Reject %d, code %d, %q", f.st.n, code, reason), func() error { return f.waiting.Reject(code, reason) })
 	}
 }
@@ -522,7 +523,7 @@ func (w *world) closeRead(r *rand.Rand) {
 	if f == nil {
 		return
 	}
-	f.rclosed = true
+	f.stops(mux.CodeClosed)
 	if err := w.atOnce(f, fmt.Sprintf("CloseRead of %v", f), f.c.CloseRead); err != nil && !f.closed {
 		w.fail("CloseRead of %v: %v", f, err)
 	}
@@ -534,8 +535,16 @@ func (w *world) close(r *rand.Rand) {
 	}
 }
 
+// stops notes that f reads no more, and the code that the peer is to be told.
+func (f *face) stops(code mux.Code) {
+	if !f.rclosed {
+		f.rclosed, f.stop = true, code
+	}
+}
+
 func (w *world) closes(f *face) {
-	f.closed, f.wclosed, f.rclosed = true, true, true
+	f.stops(mux.CodeClosed)
+	f.closed, f.wclosed = true, true
 	if err := w.atOnce(f, fmt.Sprintf("Close of %v", f), f.c.Close); err != nil {
 		w.fail("Close of %v: %v", f, err)
 	}
@@ -550,7 +559,8 @@ func (w *world) reset(r *rand.Rand) {
 	if !f.closed {
 		f.reset, f.code = true, code
 	}
-	f.closed, f.wclosed, f.rclosed = true, true, true
+	f.stops(code)
+	f.closed, f.wclosed = true, true
 	if err := w.atOnce(f, fmt.Sprintf("Reset of %v, code %d", f, code), func() error { return f.c.Reset(code) }); err != nil {
 		w.fail("Reset of %v: %v", f, err)
 	}
@@ -616,11 +626,17 @@ func (w *world) closeSession(r *rand.Rand) {
 }
 
 func (w *world) closesSession(e *end) {
+	// What is open is cut, and the peer is to be told that.
+	tells := !w.vt && !w.sessionGone(e) && w.model.Greeted(e.i) && w.cuts(e) &&
+		w.fault == "" && w.quiet(e) && w.link.Free(e.i) > 2000 && !w.link.Over(e.i) // so that it can
 	e.closed = true
 	o := &op{e: e, what: "Close of the session", by: w.now() + 600*time.Millisecond}
 	o.check = func() {
 		if o.err != nil {
 			w.fail("Close: %v", o.err)
+		}
+		if code, over := w.model.Ended(e.i); tells && (!over || code != uint32(mux.CodeClosed)) {
+			w.fail("%c was closed, and has not said so", 'A'+e.i)
 		}
 	}
 	w.call(o, func() { o.err = e.pipe.Close() })
@@ -629,6 +645,31 @@ func (w *world) closesSession(e *end) {
 			w.fail("#%d %s goes on after Close of the session", o.n, o.what)
 		}
 	}
+}
+
+// cuts reports whether the end of e's session now cuts a connection, or has, that its application has.
+func (w *world) cuts(e *end) bool {
+	for _, st := range w.stories {
+		f, c := st.faces[e.i], st.circuit
+		if f == nil || f.c == nil || f.closed || c == nil || c.Refused || c.RefusalHeard {
+			continue
+		}
+		// A FIN, or the answer to a STOP, counts as sent before the transport has it, and may be lost then.
+		if own := &c.Half[e.i]; !c.Half[1-e.i].EndHeard || !own.Ended() && !own.Stopped && !f.wclosed {
+			return true
+		}
+	}
+	return false
+}
+
+// quiet reports whether e's application writes nothing.
+func (w *world) quiet(e *end) bool {
+	for _, st := range w.stories {
+		if f := st.faces[e.i]; f != nil && len(f.writing) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // errTimeout is the transport's own.

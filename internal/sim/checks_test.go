@@ -38,7 +38,7 @@ func (w *world) sessionErr(e *end, err error) bool {
 	case errors.As(err, &protocol):
 		return errors.Is(err, mux.ErrNoPreface) && protocol.Code == mux.CodeTimeout && w.now() >= cfg.PrefaceTimeout
 	case errors.Is(err, mux.ErrSilent):
-		return cfg.KeepAliveInterval >= 0 && max(w.silence[e.i], w.now()-w.lastIn[e.i]) >= cfg.KeepAliveInterval+cfg.KeepAliveTimeout
+		return w.wasSilent(e)
 	case errors.Is(err, mux.ErrWriteTimeout):
 		mute := max(w.mute[e.i], w.now()-w.lastOut[e.i])
 		if k := w.kind[e.i]; k != Plain && k != Sock {
@@ -49,6 +49,51 @@ func (w *world) sessionErr(e *end, err error) bool {
 		return w.fault != "" || !w.alive(peer) || peer.closed || peer.shut
 	}
 	return false
+}
+
+// bearsSilence returns for how long e bears that nothing comes; 0: for ever.
+func (w *world) bearsSilence(e *end) time.Duration {
+	if cfg := &w.cfg[e.i]; cfg.KeepAliveInterval > 0 {
+		return cfg.KeepAliveInterval + cfg.KeepAliveTimeout
+	}
+	return 0
+}
+
+// wasSilent reports whether nothing has come for so long, once, that e may give up.
+func (w *world) wasSilent(e *end) bool {
+	most := w.bearsSilence(e)
+	return most > 0 && max(w.silence[e.i], w.now()-w.lastIn[e.i]) >= most
+}
+
+// checkPatience wants a session of protocol 1 to give up when its peer is gone.
+func (w *world) checkPatience(e *end) {
+	if w.vt || !w.alive(e) {
+		return
+	}
+	const linger = 2 * time.Second // more than it takes to say why
+	cfg := &w.cfg[e.i]
+	still := min(w.now()-w.lastIn[e.i], w.now()-w.lastOut[e.i])
+	switch most := w.bearsSilence(e); {
+	case w.model.Greeted(e.i):
+		if most > 0 && still > 2*most+linger { // twice: what the transport takes begins the second half anew
+			w.fail("%c has heard nothing and said nothing for %v, and goes on", 'A'+e.i, still)
+		}
+	case cfg.Protocol == mux.Protocol1 || !w.accepts[e.i]: // who requires a preface
+		if w.now() > cfg.PrefaceTimeout+linger {
+			w.fail("%c has heard no preface for %v, and goes on", 'A'+e.i, w.now())
+		}
+	}
+}
+
+// checkParting wants the code of e's last GOAWAY to be true.
+func (w *world) checkParting(e *end) {
+	switch code, over := w.model.Ended(e.i); {
+	case !over:
+	case code == uint32(mux.CodeTimeout) && !w.wasSilent(e) && w.now() < w.cfg[e.i].PrefaceTimeout:
+		w.fail("%c says that time is up, and it is not", 'A'+e.i)
+	case code == uint32(mux.CodeClosed) && !e.closed && !e.shut:
+		w.fail("%c says that it was closed, and it was not", 'A'+e.i)
+	}
 }
 
 func isCtx(err error) bool {
@@ -321,8 +366,13 @@ func (w *world) settle() {
 		if w.link.Stuck(i) {
 			w.fail("%c's Write waits, and there is room", 'A'+i)
 		}
-		if n, want := e.pipe.Stats().Conns, w.openAt(e); n != want && !w.sessionGone(e) && w.known(e) {
-			w.fail("%c knows %d connections, and %d are open", 'A'+i, n, want)
+		st := e.pipe.Stats()
+		if want := w.openAt(e); st.Conns != want && !w.sessionGone(e) && w.known(e) {
+			w.fail("%c knows %d connections, and %d are open", 'A'+i, st.Conns, want)
+		}
+		sent, arrived := w.model.Payload(i)
+		if st.PayloadIn != arrived || st.PayloadOut != sent && w.quiet(e) {
+			w.fail("%c counts %d payload bytes in and %d out, and there were %d and %d", 'A'+i, st.PayloadIn, st.PayloadOut, arrived, sent)
 		}
 	}
 	for _, o := range w.ops {
@@ -332,7 +382,7 @@ func (w *world) settle() {
 	}
 	for _, st := range w.stories {
 		for _, f := range st.faces {
-			if f != nil && f.c != nil {
+			if f != nil && (f.c != nil || f.rejected) {
 				w.settled(f)
 			}
 		}
@@ -348,12 +398,25 @@ func (w *world) settled(f *face) {
 		}
 		return
 	}
-	if f.st.circuit.RefusalHeard || w.sessionGone(f.e) {
+	c := f.st.circuit
+	if f.rejected && c.Refused && (c.Code != uint32(f.stop) || c.Reason != f.reason) {
+		w.fail("%v was refused, code %d, %q, and the peer is told %d, %q", f, f.stop, f.reason, c.Code, c.Reason)
+	}
+	if c.RefusalHeard || w.sessionGone(f.e) {
 		return
 	}
 	in := w.halfOf(f, 1-f.e.i)
 	if window := w.model.Announced(f.e.i); !w.vt && !in.Stop && !in.EndHeard && in.Granted < f.readN+window-window/4 {
 		w.fail("%d bytes of %v were read, and %d granted: a WINDOW is due", f.readN, f, in.Granted)
+	}
+	if !w.vt && f.rclosed && !in.Stop && !in.EndHeard {
+		w.fail("%v is read no more, and the peer was not told", f)
+	}
+	if in.Stop && (!f.rclosed || in.StopCode != uint32(f.stop)) {
+		w.fail("%v is read no more: %t, code %d; and the peer is told %d", f, f.rclosed, f.stop, in.StopCode)
+	}
+	if h.Cut && !(f.reset && h.Code == uint32(f.code)) && !(h.Stopped && h.Code == h.StopCode) {
+		w.fail("%v was reset: %t, code %d; and the peer is told %d", f, f.reset, f.code, h.Code)
 	}
 	if h.Cut || len(f.writing) > 0 {
 		return
@@ -386,17 +449,19 @@ func (w *world) finish(r *rand.Rand) {
 		w.fail("#%d %s never returns", o.n, o.what)
 	}
 	for i, e := range w.ends {
-		if w.alive(e) || e.pipe.Err() == nil {
+		switch err := e.pipe.Err(); {
+		case w.alive(e) || err == nil:
 			w.fail("%c has not ended", 'A'+i)
-		} else if !w.sessionErr(e, e.pipe.Err()) && !w.cleanEnd(e, e.pipe.Err()) {
-			w.fail("%c ended with %v", 'A'+i, e.pipe.Err())
+		case errors.Is(err, io.EOF) && !w.model.Between(i):
+			w.fail("%c ended with %v, inside a frame", 'A'+i, err)
+		case errors.Is(err, io.EOF) && w.cuts(e):
+			w.fail("%c ended with %v, and has cut connections", 'A'+i, err)
+		case !errors.Is(err, io.EOF) && !w.sessionErr(e, err):
+			w.fail("%c ended with %v", 'A'+i, err)
 		}
 	}
 	w.readRest()
 }
-
-// cleanEnd reports whether err is the clean end of e's transport.
-func (w *world) cleanEnd(e *end, err error) bool { return errors.Is(err, io.EOF) }
 
 // expire ends every call on a connection by its deadline.
 func (w *world) expire() {

@@ -107,6 +107,13 @@ func (k *Link) Sync() {
 	k.mu.Unlock()
 }
 
+// Free returns how many bytes end i can write now.
+func (k *Link) Free(i int) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.ways[i].room - len(k.ways[i].buf)
+}
+
 // Over reports whether nothing can be written by end i any more: it has ended its
 // direction, or writing fails.
 func (k *Link) Over(i int) bool {

@@ -76,11 +76,13 @@ type speaker struct {
 	on     *Circuit
 	off    uint64
 	heard  uint64
+	whole  uint64      // of that, up to the end of the last frame
 	queue  []utterance // what this end has said and the other has not heard, from first on
 	first  int
 	opened uint32
 
 	prefaced                       bool
+	greeted                        bool   // the other has heard its preface
 	window, most                   uint64 // as this end announced
 	conns                          uint32
 	knowsWindow, knowsMost         uint64 // of the other's announcement, as heard
@@ -216,7 +218,23 @@ func (m *Model) Hear(by, n int) {
 			return
 		}
 		u.do()
+		s.whole = u.end
 	}
+}
+
+// Between reports whether what end i has heard ends with a whole frame.
+func (m *Model) Between(i int) bool { return m.ends[1-i].heard == m.ends[1-i].whole }
+
+// Payload returns how many bytes of payload end i has sent, and how many have arrived at it.
+func (m *Model) Payload(i int) (sent, arrived uint64) {
+	for _, c := range m.Circuits {
+		sent += c.Half[i].Sent
+		arrived += c.Half[1-i].Arrived
+	}
+	if m.VT && m.ends[1-i].greeted {
+		arrived += 24 // the preface is taken for payload
+	}
+	return sent, arrived
 }
 
 // Settle is called when the session of end i has come to rest and nothing waits to leave.
@@ -257,6 +275,9 @@ func (m *Model) Views(i int) (n int) {
 	}
 	return n
 }
+
+// Greeted reports whether end i has heard a preface.
+func (m *Model) Greeted(i int) bool { return m.ends[1-i].greeted }
 
 // HeardGoAway reports whether end i has heard a GOAWAY.
 func (m *Model) HeardGoAway(i int) bool { return m.ends[i].heardGoAway }

@@ -34,7 +34,10 @@ func (m *Model) preface(from int, b []byte) {
 	for _, c := range m.Circuits { // those that the peer opened before have had this window
 		c.Half[1-from].Granted = max(c.Half[1-from].Granted, window)
 	}
-	m.later(from, 0, nil, func() { peer.knowsWindow, peer.knowsConns, peer.knowsMost = window, conns, most })
+	m.later(from, 0, nil, func() {
+		s.greeted = true
+		peer.knowsWindow, peer.knowsConns, peer.knowsMost = window, conns, most
+	})
 }
 
 // sayOne takes a frame of protocol 1: its header, and its body unless it is DATA.

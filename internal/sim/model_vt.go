@@ -29,6 +29,7 @@ func (m *Model) sayVT(from int, b []byte) {
 		s.prefaced = true
 		s.on, s.skip = nil, n
 		m.log(Frame{From: from, Name: "preface", Len: n})
+		m.later(from, n, nil, func() { s.greeted = true })
 	case n > 0:
 		m.log(Frame{From: from, Name: "DATA", Addr: a, Len: n})
 		s.on, s.skip = nil, n

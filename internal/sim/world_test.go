@@ -92,6 +92,8 @@ type face struct {
 	reset                    bool
 	code                     mux.Code
 	rejected                 bool
+	stop                     mux.Code      // of what made it rclosed: for its STOP, or its REFUSED
+	reason                   string        // why it was rejected
 	readBy, writeBy          time.Duration // deadlines; 0: none
 }
 
@@ -275,6 +277,8 @@ func (w *world) collect() {
 		if w.alive(e) && !w.link.Stuck(i) && !w.link.Over(i) && e.idle() {
 			w.model.Settle(i)
 		}
+		w.checkPatience(e)
+		w.checkParting(e)
 	}
 	w.failures = append(w.failures, w.model.Breaches...)
 	w.model.Breaches = w.model.Breaches[:0]
