@@ -23,7 +23,7 @@ type hostileSetup struct {
 }
 
 // Bits of a hostile setup word: 3 protocols, 1 Pipe, 1 connections, 1 backlog, 1 accepts,
-// 1 reads, 4 preface, 2 window, 1 payload, 5 heap, 3 pieces.
+// 1 reads, 4 preface, 2 window, 1 payload, 5 heap, 3 pieces, 3 whether the preface is wrong.
 func hostileSetupOf(s *hostileSetup, word uint64) {
 	b := bits(word)
 	switch b.take(3, 8) {
@@ -49,6 +49,9 @@ func hostileSetupOf(s *hostileSetup, word uint64) {
 	s.payload = []int{65535, 16384}[b.take(1, 2)]
 	s.heap = b.take(5, 32) == 0
 	s.piece = []int{0, 0, 0, 0, 1, 8, 100, 5000}[b.take(3, 8)]
+	if b.take(3, 8) != 0 { // there is nothing to see behind a wrong one
+		s.preface = 0
+	}
 }
 
 // A blow is what a step of a hostile script does: the attacker's first, and then those
@@ -94,6 +97,15 @@ const (
 	bShutdown
 	blowCount
 )
+
+// names reports whether b is a frame for a connection that should be there already.
+func (b blow) names() bool {
+	switch b {
+	case bOpen, bOpenMetadata, bPing, bAck, bGoAway, bGoAwayCode, bUnknown, bRaw:
+		return false
+	}
+	return b < bDeaf
+}
 
 // blows says how often a blow comes up, of 128.
 var blows = func() (t [128]blow) {

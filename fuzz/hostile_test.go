@@ -303,8 +303,11 @@ func (h *hunt) judge() {
 	switch {
 	case !ended && must:
 		h.wrong("the session goes on", fmt.Errorf("and must end with one of %v, GOAWAY %v, tokens %d", r.must, r.ended, r.tokens))
-	case ended && h.local:
-	case ended:
+	case !ended && h.started && !r.blind:
+		if what := r.owes(); what != "" {
+			h.wrong("the session goes on", fmt.Errorf("and has not answered %s", what))
+		}
+	case ended && !h.local:
 		h.wrong("the session ended", h.why(h.p.Err()))
 	}
 	h.dead = ended
@@ -491,20 +494,23 @@ func (h *hunt) strikeVT(s *hostileStep) {
 // strikeOne sends what a step says by protocol 1.
 func (h *hunt) strikeOne(s *hostileStep) {
 	r := h.r
-	flags, whose := 0, uint32(0)
-	if s.yours {
-		flags, whose = plainYours, r.allotted
-	} else {
-		whose = r.seen
-	}
 	// Of the latest connections mostly, and now and then one that was never opened.
-	id := whose - min(uint32(s.conn), whose)
-	if s.conn == 15 || id == 0 {
-		id = whose + 1 + uint32(s.size&3)
+	known := s.conn < 15
+	if known && s.blow.names() && r.seen == 0 && !(s.yours && r.allotted > 0) {
+		h.tries++
+		h.send(1, func() []byte { return frameOf(plainOpen, 0, 1, attackerAddr(1)) })
+	}
+	flags, latest := 0, r.seen
+	if s.yours && (r.allotted > 0 || !known) {
+		flags, latest = plainYours, r.allotted
+	}
+	id := latest + 1 + uint32(s.size&3)
+	if known && latest > 0 {
+		id = latest - uint32(s.conn)%latest
 	}
 	code := binary.BigEndian.AppendUint32(nil, uint32(s.size))
 	limit := func(v uint64) []byte { return frameOf(plainWindow, flags, id, binary.BigEndian.AppendUint64(nil, v)) }
-	d := r.duels[duelKey{s.yours, id}]
+	d := r.duels[duelKey{flags&plainYours != 0, id}]
 	if d == nil {
 		d = &duel{}
 	}
@@ -728,6 +734,9 @@ func (h *hunt) finish() {
 	h.quit()
 	mustEnd("Close of a session", func() { h.p.Close() })
 	mustEnd("a call, with the session closed", h.tasks.Wait)
+	if st := h.p.Stats(); st.Opened+st.Accepted != h.opened {
+		h.wrong("Stats", fmt.Errorf("%d opened and %d accepted, and there were %d", st.Opened, st.Accepted, h.opened))
+	}
 	for _, y := range h.preys {
 		y.c.Close()
 	}

@@ -98,8 +98,9 @@ type referee struct {
 	code  uint32          // of that
 
 	// What there was, to hold what is answered against.
-	frames, opens, pings, stops, resets, goAways int
-	acks, refusals, answers, ownResets           int
+	pings, stops, resets, goAways int
+	acks, answers, ownResets      int
+	refused                       map[uint32]bool // the attacker's connections that the session has refused
 
 	costMost int       // tokens that have been spent at most
 	tokens   int       // that are left at most, without late
@@ -110,11 +111,12 @@ type referee struct {
 	writes   bool      // the application writes, which earns tokens as well
 
 	pingOut string // the session's PING that is unanswered; "": none is
+	asked   string // the attacker's latest PING that is unanswered; "": none is
 }
 
 func newReferee(window uint64, payload int) *referee {
 	return &referee{duels: make(map[duelKey]*duel), last: 1<<32 - 1, ownLast: 1<<32 - 1, window: window, payload: payload,
-		must: make(map[uint32]bool), may: make(map[uint32]bool), tokens: 1000, filledAt: time.Now()}
+		refused: make(map[uint32]bool), must: make(map[uint32]bool), may: make(map[uint32]bool), tokens: 1000, filledAt: time.Now()}
 }
 
 // Codes: PROTOCOL.md, 2.14.
@@ -156,13 +158,10 @@ func (r *referee) heard(b []byte) {
 		switch {
 		case r.judged():
 		case flow:
-			r.frames++
 			r.violates(codeFlow, true)
 		case malformed:
-			r.frames++
 			r.violates(codeProtocol, true)
 		default:
-			r.frames++
 			r.hear(f)
 		}
 	})
@@ -183,7 +182,6 @@ func (r *referee) unsure(d *duel) bool { return r.wasBlind || d != nil && d.fres
 func (r *referee) hear(f plainFrame) {
 	switch f.typ {
 	case plainOpen:
-		r.opens++
 		if f.id <= r.seen {
 			r.violates(codeProtocol, true)
 			return
@@ -199,6 +197,7 @@ func (r *referee) hear(f plainFrame) {
 	case plainPing:
 		if f.flags&plainAck == 0 {
 			r.pings++
+			r.asked = f.body
 			r.spends(1, 1)
 		} else if r.pingOut == f.body {
 			r.pingOut = ""
@@ -365,6 +364,9 @@ func (r *referee) say(f plainFrame) string {
 			if r.acks++; r.acks > r.pings {
 				return "nobody has asked"
 			}
+			if f.body == r.asked {
+				r.asked = ""
+			}
 			return ""
 		}
 		if r.pingOut != "" {
@@ -385,6 +387,12 @@ func (r *referee) say(f plainFrame) string {
 	k := duelKey{f.flags&plainYours == 0, f.id}
 	if f.id > r.highest(k) {
 		return "the connection was never opened"
+	}
+	if f.typ == plainReset && f.flags&plainRefused != 0 {
+		if r.refused[f.id] {
+			return "the connection was refused before"
+		}
+		r.refused[f.id] = true
 	}
 	d := r.duels[k]
 	if d == nil {
@@ -416,15 +424,24 @@ func (r *referee) say(f plainFrame) string {
 		d.out = false
 		if f.flags&plainRefused != 0 {
 			d.in = false
-			r.refusals++
 		} else {
 			r.answers++
 		}
-		switch {
-		case r.refusals > r.opens:
-			return "there are more refusals than opens"
-		case r.answers > r.stops+r.resets+r.ownResets:
+		if r.answers > r.stops+r.resets+r.ownResets {
 			return "there are more answers than questions"
+		}
+	}
+	return ""
+}
+
+// owes returns what the session has not answered, if it has been at rest and the attacker has heard all.
+func (r *referee) owes() string {
+	if r.asked != "" {
+		return "a PING"
+	}
+	for k, d := range r.duels {
+		if d.stops > 0 && d.out {
+			return fmt.Sprintf("the STOP of %+v", k)
 		}
 	}
 	return ""
