@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"runtime/pprof"
 	"slices"
 	"strconv"
@@ -34,21 +33,29 @@ func blockedCalls() int {
 var endings = []struct {
 	name string
 	end  func(p *mux.Pipe, peer *net.TCPConn)
+	is   func(error) bool // what blocked calls return
 }{
-	{"Close", func(p *mux.Pipe, _ *net.TCPConn) { p.Close() }},
+	{"Close", func(p *mux.Pipe, _ *net.TCPConn) { p.Close() }, isClosed},
 	{"Shutdown", func(p *mux.Pipe, _ *net.TCPConn) {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		p.Shutdown(ctx)
-	}},
+	}, isClosed},
 	{"reset", func(p *mux.Pipe, peer *net.TCPConn) {
 		breakOff(peer)
 		<-p.Done()
-	}},
+	}, isLost},
 	{"end", func(p *mux.Pipe, peer *net.TCPConn) { // the peer reads nothing, so its kernel makes this a reset as well
 		peer.Close()
 		<-p.Done()
-	}},
+	}, isLost},
+}
+
+func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) }
+
+func isLost(err error) bool {
+	var te *mux.TransportError
+	return errors.As(err, &te) && !errors.Is(err, io.EOF)
 }
 
 // TestEndOfASessionEndsAllBlockedCalls: over TCP, 10,000 readers and as many writers, all blocked on one session, return
@@ -58,7 +65,7 @@ func TestEndOfASessionEndsAllBlockedCalls(t *testing.T) {
 	for _, pr := range []mux.Protocol{mux.ProtocolVT, mux.Protocol1} {
 		for _, e := range endings {
 			t.Run(pr.String()+" "+e.name, func(t *testing.T) {
-				calls, whole := endBlocked(t, pr, blockedCalls(), e.end)
+				calls, whole := endBlocked(t, pr, blockedCalls(), e.end, e.is)
 				t.Logf("%d readers and %d writers returned within %v, %s within %v", blockedCalls(), blockedCalls(), calls, e.name, whole)
 			})
 		}
@@ -75,7 +82,7 @@ func BenchmarkEndOfBlockedCalls(b *testing.B) {
 			b.Run(pr.String()+"/"+e.name, func(b *testing.B) {
 				var calls, whole, worst time.Duration
 				for range b.N {
-					c, w := endBlocked(b, pr, blockedCalls(), e.end)
+					c, w := endBlocked(b, pr, blockedCalls(), e.end, e.is)
 					calls, whole, worst = calls+c, whole+w, max(worst, c)
 				}
 				b.ReportMetric(calls.Seconds()*1e3/float64(b.N), "ms/calls")
@@ -89,7 +96,7 @@ func BenchmarkEndOfBlockedCalls(b *testing.B) {
 
 // endBlocked blocks n readers and n writers on a session whose peer reads nothing, and ends it. It returns how long it took
 // until all calls had returned, and the end itself.
-func endBlocked(t testing.TB, pr mux.Protocol, n int, end func(*mux.Pipe, *net.TCPConn)) (calls, whole time.Duration) {
+func endBlocked(t testing.TB, pr mux.Protocol, n int, end func(*mux.Pipe, *net.TCPConn), is func(error) bool) (calls, whole time.Duration) {
 	near, far, err := socketPair("tcp")
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +126,7 @@ func endBlocked(t testing.TB, pr mux.Protocol, n int, end func(*mux.Pipe, *net.T
 	var wg sync.WaitGroup
 	var wrong atomic.Pointer[error]
 	check := func(err error) {
-		if err == nil || err == io.EOF || errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) {
+		if !is(err) {
 			wrong.Store(&err)
 		}
 	}

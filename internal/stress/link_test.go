@@ -106,6 +106,7 @@ type deadline struct{ time.Time }
 // readOver checks the error of a call that reads, and reports whether there is nothing more to read.
 func (e *end) readOver(err error, at deadline) bool {
 	s := e.k.s
+	e.wantCode("reading", err)
 	switch {
 	case err == io.EOF:
 		e.in.eof = true
@@ -123,6 +124,7 @@ func (e *end) readOver(err error, at deadline) bool {
 
 // writeOver checks the error of a call that writes, and reports whether nothing more can be written.
 func (e *end) writeOver(err error, at deadline) bool {
+	e.wantCode("writing", err)
 	switch {
 	case errors.Is(err, net.ErrClosed) && e.has(didClose):
 	case errors.Is(err, syscall.ECONNRESET) && e.has(didReset):
@@ -159,6 +161,55 @@ func (e *end) otherwise(call string, err error, at deadline) (over bool) {
 		e.fails("%s: %v", call, err)
 	}
 	return true
+}
+
+// resetCode is what both ends of a link reset it with.
+func (k *link) resetCode() mux.Code { return mux.Code(256 + k.n) }
+
+// What all are rejected with.
+const (
+	rejectCode   = mux.Code(1 << 31)
+	rejectReason = "no"
+)
+
+// wantCode checks what an error says beyond its kind: the code is that of whoever caused it.
+func (e *end) wantCode(call string, err error) {
+	var (
+		reset   *mux.ResetError
+		stopped *mux.StoppedError
+		refused *mux.RefusedError
+		away    *mux.GoAwayError
+	)
+	s, ok := e.k.s, true
+	leaves := s.draining.Load() || s.broken.Load() // a session may refuse for itself
+	switch {
+	case errors.As(err, &reset):
+		who := e
+		if reset.Remote {
+			who = e.peer
+		}
+		ok = who.has(didReset) && reset.Code == e.k.resetCode()
+	case errors.As(err, &stopped):
+		switch stopped.Code {
+		case mux.CodeClosed:
+			ok = e.peer.has(didClose | didCloseRead)
+		case rejectCode:
+			ok = e.peer.has(didReject)
+		case mux.CodeDraining: // the refusal of what has read no more from the beginning
+			ok = leaves
+		default:
+			ok = e.peer.has(didReset) && stopped.Code == e.k.resetCode()
+		}
+	case errors.As(err, &refused) && e.peer.has(didReject):
+		ok = refused.Code == rejectCode && refused.Reason == rejectReason
+	case errors.As(err, &refused):
+		ok = refused.Code == mux.CodeBacklog && s.tight || refused.Code == mux.CodeDraining && leaves
+	case errors.As(err, &away):
+		ok = away.Code == mux.CodeClosed
+	}
+	if !ok {
+		e.fails("%s: %v", call, err)
+	}
 }
 
 // check looks at a link when all is over.

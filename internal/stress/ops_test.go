@@ -96,7 +96,7 @@ func (e *end) act(c *mux.Conn, a act) {
 			e.out.ended.Store(true) // the vt-muxer protocol ends the half, without losing what was counted
 		}
 		e.did.Or(didReset | didClose)
-		if err := c.Reset(mux.Code(256 + e.k.n)); err != nil {
+		if err := c.Reset(e.k.resetCode()); err != nil {
 			e.fails("Reset: %v", err)
 		}
 	case doCloseRead:

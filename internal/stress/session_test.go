@@ -247,8 +247,13 @@ func (s *session) work(conns int, seed uint64) {
 		switch r.IntN(16) {
 		case 0:
 			ctx, cancel := bounded(r)
-			if rtt, err := s.faces[side].Ping(ctx); err == nil && rtt <= 0 && s.one {
+			switch rtt, err := s.faces[side].Ping(ctx); {
+			case err == nil && rtt <= 0 && s.one:
 				k.x.fails("Ping: %v", rtt)
+			case err == nil, s.broken.Load(), s.draining.Load(), ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded):
+			case errors.Is(err, errors.ErrUnsupported) && !s.one: // not over TCP
+			default:
+				k.x.fails("Ping: %v", err)
 			}
 			cancel()
 		case 1:
@@ -283,7 +288,7 @@ func (s *session) accept(side int, l *mux.Listener, seed uint64) {
 		if r.IntN(16) == 0 {
 			k.y.out.ended.Store(!s.one)
 			k.y.did.Or(didReject | didClose)
-			if err := pending.Reject(mux.Code(300), "no"); err != nil {
+			if err := pending.Reject(rejectCode, rejectReason); err != nil {
 				k.y.fails("Reject: %v", err)
 			}
 			k.isServed()
