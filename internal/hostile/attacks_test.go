@@ -77,18 +77,24 @@ const (
 	silentCost  = 20 << 10  // of a session whose peer has said nothing
 	connCost    = 2 << 10   // of a connection without unread bytes and metadata
 	handlerCost = 16 << 10  // of a handler of the application: its stack and its buffer
-	deadCost    = 8 << 20   // of all that has been, together
 )
 
-// bound returns what the victim may hold beyond what it did before.
-func (h holding) bound(sessions, handlers int) int64 {
+// deadCost is of all else that has been, together, in the short form and in the full one. In the short form there are few
+// frames: what they leak would not show against more.
+var deadCost = [2]int{2 << 20, 8 << 20}
+
+// peakCost is of each handler of the most that there were at once: the runtime keeps what it knows goroutines by, and stacks.
+const peakCost = 2 << 10
+
+// bound returns what the victim may hold beyond what it did before. peak is the most handlers that there were at once.
+func (h holding) bound(sessions, handlers, peak int) int64 {
 	// A third more: unread bytes are in segments that are not full.
 	one := sessionCost
 	if h.silent {
 		one = silentCost
 	}
 	one += h.conns*(connCost+h.metadata) + h.unread*max(h.slabs, 1)*4/3
-	return int64(deadCost + sessions*one + handlers*handlerCost)
+	return int64(deadCost[form()] + sessions*one + handlers*handlerCost + peak*peakCost)
 }
 
 func both[T any](v T) [2]T { return [2]T{v, v} }

@@ -176,11 +176,11 @@ func (o *outcome) check(t *testing.T) {
 
 func (o *outcome) checkHeld(t *testing.T) {
 	a, open := o.attack, o.held.Open
-	if got, most := o.grown(), a.holds[form()].bound(open, o.held.Handlers); got > most {
+	if got, most := o.grown(), a.holds[form()].bound(open, o.held.Handlers, o.held.Peak); got > most {
 		t.Errorf("%d bytes of heap and stack more, want at most %d, for %d sessions and %d handlers", got, most, open, o.held.Handlers)
 	}
-	// The runtime never frees what it knows goroutines by: half a KiB for each that there was at once.
-	most := int64(deadCost + open*4<<10)
+	// The runtime never frees what it knows goroutines by.
+	most := int64(deadCost[form()] + open*4<<10 + o.held.Peak*peakCost)
 	if got := o.after.Heap + o.after.Stack - o.base.Heap - o.base.Stack; got > most {
 		t.Errorf("%d bytes of heap and stack more when the attacker has gone, want at most %d", got, most)
 	}

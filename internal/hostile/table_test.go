@@ -34,7 +34,7 @@ func table(all []*outcome) string {
 func (o *outcome) row(quiet, busy time.Duration) string {
 	a, r := o.attack, o.report
 	var missed []string
-	if o.grown() > deadCost && o.held.Open == 0 {
+	if o.grown() > int64(deadCost[form()]+o.held.Peak*peakCost) && o.held.Open == 0 {
 		missed = append(missed, "heap")
 	}
 	if o.after.Library > o.base.Library {
@@ -60,7 +60,7 @@ func (o *outcome) row(quiet, busy time.Duration) string {
 		}
 	}
 	return fmt.Sprintf("| %s | %d | %d | %+d | %d | %+d | %d | %s | %s | %s | %s | %d | %s |\n",
-		a.name, r.Sent, r.Sessions, o.grown()>>10, a.holds[form()].bound(o.held.Open, o.held.Handlers)>>10,
+		a.name, r.Sent, r.Sessions, o.grown()>>10, a.holds[form()].bound(o.held.Open, o.held.Handlers, o.held.Peak)>>10,
 		o.held.Library-o.base.Library, o.held.Peak, cost, o.end(), times(o.under), p99, o.held.RSS>>10, strings.Join(missed, ", "))
 }
 
