@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -273,7 +274,8 @@ type faultStory struct {
 	mu    sync.Mutex
 	conns [32]*faultConn
 	bg    []*faultCall
-	cut   bool // a call has failed for the session's sake
+	cut   bool        // a call has failed for the session's sake
+	shut  atomic.Bool // Shutdown has been called: before that nothing fails with net.ErrClosed
 }
 
 // A faultCall is a call behind "bg".
@@ -430,6 +432,7 @@ func (s *faultStory) call(op faultOp) (err error) {
 		_, err = e.l.Ping(s.ctx)
 		return s.typed(op.line, err)
 	case "shutdown":
+		s.shut.Store(true)
 		err = e.l.Shutdown(s.ctx)
 		s.wantSuccess(op, err)
 		return s.typed(op.line, err)
@@ -529,7 +532,8 @@ func (s *faultStory) write(op faultOp, k *faultConn) error {
 		s.errorf("%s: Write returned %d, %v", op.line, m, err)
 	}
 	if op.verb == "wasstopped" && s.pr == Protocol1 {
-		if errors.Is(err, syscall.EPIPE) {
+		var stopped *StoppedError
+		if errors.As(err, &stopped) && stopped.Code == CodeClosed {
 			h.ending = "reset"
 			return nil
 		}
@@ -604,7 +608,7 @@ func (s *faultStory) typed(what string, err error) error {
 	case err == nil, isCut(err):
 	case s.setup.silent && s.pr == Protocol1 && (errors.Is(err, ErrNoPreface) || errors.As(err, &refused) && refused.Code == CodeDraining):
 		// The preface was lost, or the peer had not seen the OPEN when it gave up.
-	case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, net.ErrClosed) && s.shut.Load(), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 	case errors.Is(err, syscall.EPIPE) && strings.Contains(what, "draining"):
 	default:
 		s.errorf("%s returns %T %v", what, err, err)
@@ -692,7 +696,7 @@ func (s *faultStory) wantEnd(i int) {
 		s.errorf("the session of %c ended with %v, and something was cut", 'A'+i, err)
 	case errors.Is(err, io.EOF) && !faultBoundary(s.pr, s.ends[i].got.got):
 		s.errorf("the session of %c ended with %v, inside a frame", 'A'+i, err)
-	case s.cut && i == s.setup.end && s.setup.target != nil && errors.As(err, &te) && te.Op == s.setup.op && te.Err != io.EOF && !errors.Is(err, s.setup.target):
+	case s.cut && i == s.setup.end && s.setup.target != nil && errors.As(err, &te) && te.Err != io.EOF && !(te.Op == s.setup.op && errors.Is(err, s.setup.target)):
 		s.errorf("the session of %c ended with %v, want %v", 'A'+i, err, s.setup.target)
 	}
 	s.typed("Err", err)
