@@ -142,6 +142,8 @@ func (w *world) checkPing(o *op) {
 func (w *world) checkShutdown(o *op) {
 	e := o.e
 	switch {
+	case o.err == nil && w.cuts(e):
+		w.fail("Shutdown succeeds, and has cut connections")
 	case o.err == nil, isCtx(o.err) && o.by != 0, w.sessionErr(e, o.err):
 	default:
 		w.fail("Shutdown: %v", o.err)
