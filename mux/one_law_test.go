@@ -22,7 +22,6 @@ type oneLaw struct {
 	// Of the peer's preface.
 	peerWindow  uint64
 	peerPayload int
-	peerConns   int
 
 	conns map[oneKey]*oneHalf
 }
@@ -49,7 +48,7 @@ func (l *oneLaw) init() {
 }
 
 func (l *oneLaw) peerAnnounces(s wire.Settings) {
-	l.peerWindow, l.peerPayload, l.peerConns = uint64(s.InitialWindow), int(s.MaxPayload), int(s.MaxConns)
+	l.peerWindow, l.peerPayload = uint64(s.InitialWindow), int(s.MaxPayload)
 }
 
 func (l *oneLaw) half(f *oneFrame, peers bool) *oneHalf {
