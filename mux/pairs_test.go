@@ -157,8 +157,8 @@ var testCert = sync.OnceValue(func() tls.Certificate {
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "vtmux.test"},
 		DNSNames:              []string{"vtmux.test"},
-		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().Add(time.Hour),
+		NotBefore:             time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC), // a bubble's clock stands at 2000
+		NotAfter:              time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 	}
