@@ -83,8 +83,9 @@ const (
 // frames: what they leak would not show against more.
 var deadCost = [2]int{2 << 20, 8 << 20}
 
-// peakCost is of each handler of the most that there were at once: the runtime keeps what it knows goroutines by, and stacks.
-const peakCost = 2 << 10
+// peakCost is of each handler of the most that there were at once, likewise: the runtime keeps what it knows goroutines by,
+// and stacks. In the full form the bound is tight without.
+var peakCost = [2]int{2 << 10, 0}
 
 // bound returns what the victim may hold beyond what it did before. peak is the most handlers that there were at once.
 func (h holding) bound(sessions, handlers, peak int) int64 {
@@ -94,7 +95,7 @@ func (h holding) bound(sessions, handlers, peak int) int64 {
 		one = silentCost
 	}
 	one += h.conns*(connCost+h.metadata) + h.unread*max(h.slabs, 1)*4/3
-	return int64(deadCost[form()] + sessions*one + handlers*handlerCost + peak*peakCost)
+	return int64(deadCost[form()] + sessions*one + handlers*handlerCost + peak*peakCost[form()])
 }
 
 func both[T any](v T) [2]T { return [2]T{v, v} }

@@ -180,7 +180,7 @@ func (o *outcome) checkHeld(t *testing.T) {
 		t.Errorf("%d bytes of heap and stack more, want at most %d, for %d sessions and %d handlers", got, most, open, o.held.Handlers)
 	}
 	// The runtime never frees what it knows goroutines by.
-	most := int64(deadCost[form()] + open*4<<10 + o.held.Peak*peakCost)
+	most := int64(deadCost[form()] + open*4<<10 + o.held.Peak*peakCost[form()])
 	if got := o.after.Heap + o.after.Stack - o.base.Heap - o.base.Stack; got > most {
 		t.Errorf("%d bytes of heap and stack more when the attacker has gone, want at most %d", got, most)
 	}

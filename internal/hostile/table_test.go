@@ -34,7 +34,7 @@ func table(all []*outcome) string {
 func (o *outcome) row(quiet, busy time.Duration) string {
 	a, r := o.attack, o.report
 	var missed []string
-	if o.grown() > int64(deadCost[form()]+o.held.Peak*peakCost) && o.held.Open == 0 {
+	if o.grown() > int64(deadCost[form()]+o.held.Peak*peakCost[form()]) && o.held.Open == 0 {
 		missed = append(missed, "heap")
 	}
 	if o.after.Library > o.base.Library {
