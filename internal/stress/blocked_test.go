@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"runtime/pprof"
 	"slices"
 	"strconv"
@@ -55,7 +56,7 @@ func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) }
 
 func isLost(err error) bool {
 	var te *mux.TransportError
-	return errors.As(err, &te) && !errors.Is(err, io.EOF)
+	return errors.As(err, &te) && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // TestEndOfASessionEndsAllBlockedCalls: over TCP, 10,000 readers and as many writers, all blocked on one session, return
