@@ -62,7 +62,8 @@ func (p *Pipe) Close() error { return p.s.close() }
 // Shutdown ends the session gracefully: nothing new is opened in either direction,
 // and when all connections have ended both ways, the transport is closed, without
 // losing a byte. If ctx is done before that, Shutdown does what Close does and
-// returns the context's error.
+// returns the context's error. Where the session fails before that, and cuts
+// connections, it returns why.
 //
 // With protocol 1 the peer is told first, so that its Open fails with ErrDraining. What
 // it had opened before that is served: go on accepting until that fails. The vt-muxer
