@@ -415,9 +415,7 @@ func lengthLies() (all []hostileAttack) {
 		{"half a header", []byte{2, 0, 0xff}, false},
 	} {
 		all = append(all, hostileAttack{"one, " + tt.name, hostileOne(oneAlive(true), func(tc *oneTest, b *bystander) {
-			tc.peer.mu.Lock()
-			tc.peer.pings = true
-			tc.peer.mu.Unlock()
+			tc.takePings()
 			tc.peer.say("OPEN 1", `DATA 1 "hi"`)
 			c := tc.accept(vtA)
 			tc.sent()

@@ -340,9 +340,7 @@ func vtNoGoroutines(tc *vtTest, b *bystander) {
 
 // Silence ends a session, its connections with it: at 45 s.
 func opensAndIsSilent(tc *oneTest, b *bystander) {
-	tc.peer.mu.Lock()
-	tc.peer.pings = true
-	tc.peer.mu.Unlock()
+	tc.takePings()
 	tc.flood(256, func(i int) []string { return []string{fmt.Sprintf("OPEN %d", i+1)} })
 	start := time.Now()
 	tc.wantHolding("256 connections, and no byte", holding{conns: 256, slots: 256, queued: 256})
@@ -529,9 +527,7 @@ func closeBounded(tc *vtTest, cs []*Conn, w *vtOp) {
 // calls of the connection have their deadlines, and silence ends the session.
 func TestOpenWaitsForNoAnswer(t *testing.T) {
 	oneRun(t, oneAlive(false), func(tc *oneTest) {
-		tc.peer.mu.Lock()
-		tc.peer.pings = true
-		tc.peer.mu.Unlock()
+		tc.takePings()
 		var c *Conn
 		wantNoDelay(tc.t, "Open", func() { c = tc.open(vtA) })
 		c.SetReadDeadline(time.Now().Add(time.Second))

@@ -20,9 +20,7 @@ import (
 
 // shutdown begins a Shutdown.
 func (tc *oneTest) shutdown(ctx context.Context) *vtOp {
-	tc.peer.mu.Lock()
-	tc.peer.pings = true
-	tc.peer.mu.Unlock()
+	tc.takePings()
 	return tc.startErr("Shutdown", func() error { return tc.p.Shutdown(ctx) })
 }
 
@@ -318,18 +316,14 @@ func TestShutdownTellsWhatCutIt(t *testing.T) {
 		fails func(*oneTest)
 		err   error
 	}{{"violation", violates, ErrProtocol}, {"silence", isSilent, ErrSilent}} {
-		for name, wrap := range map[string]func(net.Conn) net.Conn{
-			"whole":  nil,
-			"halved": func(c net.Conn) net.Conn { return halvedConn{c} },
-		} {
-			t.Run(tt.name+" "+name, func(t *testing.T) {
+		for _, halved := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, halved %t", tt.name, halved), func(t *testing.T) {
 				setup := oneAlive(true)
-				setup.wrap = wrap
+				if halved {
+					setup.wrap = func(c net.Conn) net.Conn { return halvedConn{c} }
+				}
 				oneRun(t, setup, func(tc *oneTest) {
 					op := tc.draining()
-					tc.peer.mu.Lock()
-					tc.peer.pings = true
-					tc.peer.mu.Unlock()
 					tt.fails(tc)
 					tc.pass(failLinger)
 					op.want("Shutdown", 0, tt.err)

@@ -18,14 +18,19 @@ func oneAlive(listen bool) oneSetup {
 	return oneSetup{listen: listen, cfg: Config{KeepAliveInterval: 15 * time.Second, KeepAliveTimeout: 30 * time.Second, WriteTimeout: -1}}
 }
 
+// takePings leaves the answers to the session's PINGs to the test.
+func (tc *oneTest) takePings() {
+	tc.peer.mu.Lock()
+	tc.peer.pings = true
+	tc.peer.mu.Unlock()
+}
+
 // aliveRun runs f with the PINGs in the test's hands, for both kinds of session.
 func aliveRun(t *testing.T, f func(*oneTest)) {
 	for _, side := range vtSides {
 		t.Run(side.name, func(t *testing.T) {
 			oneRun(t, oneAlive(side.listen), func(tc *oneTest) {
-				tc.peer.mu.Lock()
-				tc.peer.pings = true
-				tc.peer.mu.Unlock()
+				tc.takePings()
 				f(tc)
 			})
 		})
