@@ -290,7 +290,7 @@ func (c *conn) claimAlone(n int) []byte {
 		return nil
 	}
 	o.stg.flusher.take()
-	if o.published() { // by who found the role taken, or is about to claim it
+	if o.parted.Load() || o.published() { // by who found the role taken, or is about to claim it
 		s.runFlusher(c, nil)
 		return nil
 	}
@@ -303,11 +303,8 @@ func (c *conn) claimAlone(n int) []byte {
 
 // sentErr is what Write returns after a frame was published.
 func (c *conn) sentErr() error {
-	switch { // where the session ended meanwhile, nobody knows whether p was sent
-	case c.s.closing.Load():
-		return net.ErrClosed
-	case c.s.dead.Load():
-		return c.s.connCause()
+	if s := c.s; s.out.parted.Load() || s.closing.Load() || s.dead.Load() {
+		return s.lostErr() // nobody knows whether p was sent
 	}
 	return nil
 }
@@ -397,7 +394,7 @@ func (c *conn) awaitLent(l *lent, w *waiter) (int, error) {
 			return n, nil
 		case lentFailed:
 			l.recycle()
-			return 0, s.connCause()
+			return 0, s.lostErr()
 		}
 		err := c.cantWrite()
 		switch {

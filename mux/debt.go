@@ -85,7 +85,7 @@ func (s *session) settleDebts(c *conn, b []byte) (n int) {
 		owed &^= late
 		s.out.debts.add(c, late)
 	}
-	if s.failing.Load() || s.out.parted {
+	if s.failing.Load() || s.out.parted.Load() {
 		return 0 // nothing follows the GOAWAY
 	}
 	s.table.mu.Lock()
@@ -145,15 +145,16 @@ func (s *session) settleSession(b []byte) (n int) {
 	}
 	owed := s.out.owed
 	s.out.owed = 0
-	if s.out.parted {
+	if s.out.parted.Load() {
 		return 0
 	}
 	if s.failing.Load() {
 		owed &= owesGoAway
 	}
 	if owed&owesGoAway != 0 {
-		n, s.out.parted = s.goAway.put(b)
-		if s.out.parted {
+		var ends bool
+		if n, ends = s.goAway.put(b); ends {
+			s.out.parted.Store(true)
 			return n // nothing follows it
 		}
 	}

@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -751,4 +752,52 @@ func TestCloseReturnsWhenTheEndIsOver(t *testing.T) {
 		closer.want("the transport is closed", 0, nil)
 		reader.want("the reader", 0, io.ErrUnexpectedEOF)
 	})
+}
+
+// TestNothingFollowsTheGoAwayOfAFailure: what connections publish behind it, before they learn
+// that they have failed, is not sent, and their Writes say so.
+//
+//  1. The leader finds a violation, and makes a GOAWAY owed. Its core is given away.
+//  2. A writer, which has seen nothing yet, publishes, and flushes both.
+func TestNothingFollowsTheGoAwayOfAFailure(t *testing.T) {
+	large := bytes.Repeat([]byte("large"), 5000)
+	for _, lending := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBareOf(t, Protocol1, lending)
+			first, second := b.open(1), b.open(2)
+			write := func(c *Conn, p []byte) <-chan error {
+				done := async(func() error { _, err := c.Write(p); return err })
+				synctest.Wait()
+				return done
+			}
+			if !b.s.out.claim() {
+				t.Fatal("somebody flushes")
+			}
+			before := write(second, []byte("before"))
+			along := write(first, large)
+			cause := &ProtocolError{Rule: "for the test"}
+			b.s.failure = cause
+			b.s.tell(b.s.lastSeen(), CodeProtocol, "")
+			async(func() error { b.s.runFlusher(nil, nil); return nil })
+			b.frame(2, []byte("before"))
+			if !lending { // it was in staging before the GOAWAY
+				b.frame(1, large)
+			}
+			if f := b.one.read(b); f.header.Type != wire.TypeGoAway {
+				t.Fatalf("got %v, want the GOAWAY", f.header)
+			}
+			wantErr(t, "the small Write before", <-before, nil)
+			if lending {
+				wantErr(t, "the large Write", <-along, cause)
+			} else {
+				wantErr(t, "the large Write", <-along, nil)
+			}
+			wantErr(t, "the small Write behind", <-write(second, []byte("behind")), cause)
+			wantErr(t, "the large Write behind", <-write(first, large), cause)
+			b.far.SetReadDeadline(time.Now().Add(time.Hour))
+			if n, err := b.far.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("lending: %v; behind the GOAWAY came %d bytes, %v", lending, n, err)
+			}
+		})
+	}
 }

@@ -273,6 +273,19 @@ func (s *session) err() error {
 	return s.cause
 }
 
+// lostErr is what a Write returns that may not have been sent, because the session ends.
+func (s *session) lostErr() error {
+	switch {
+	case s.closing.Load():
+		return net.ErrClosed
+	case s.dead.Load():
+		return s.connCause()
+	}
+	s.endMu.Lock()
+	defer s.endMu.Unlock()
+	return s.failure // set before the GOAWAY behind which nothing is sent
+}
+
 // connCause is what the calls of an unfinished connection return after the end:
 // the cause, but never one that reads as a clean end (hostile peers, R10).
 func (s *session) connCause() error {

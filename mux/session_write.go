@@ -65,15 +65,15 @@ type writeSide struct {
 
 	// The role's holder owns the rest.
 	phase   flushPhase
-	sealed  int       // index and length of the sealed staging buffer
-	end     int       //
-	control bool      // the batch holds no payload, and no open or end of a connection
-	parted  bool      // a GOAWAY with a code has been built: nothing follows it
-	owed    uint32    // the session's debts, taken and not yet sent
-	owing   *conn     // the connections' likewise
-	queue   lentQueue // lent payloads taken and not yet claimed
-	head    []byte    // the unsent rest of staging and debts, in a batch without lent payloads
-	batch   [][]byte  // else all of it, in order
+	sealed  int         // index and length of the sealed staging buffer
+	end     int         //
+	control bool        // the batch holds no payload, and no open or end of a connection
+	parted  atomic.Bool // a GOAWAY with a code has been built: nothing follows it
+	owed    uint32      // the session's debts, taken and not yet sent
+	owing   *conn       // the connections' likewise
+	queue   lentQueue   // lent payloads taken and not yet claimed
+	head    []byte      // the unsent rest of staging and debts, in a batch without lent payloads
+	batch   [][]byte    // else all of it, in order
 	vec     net.Buffers
 	claimed []*lent // nil where it has been recalled
 	late    bool    // the flusher was expected by an earlier flush
@@ -236,6 +236,9 @@ func (o *writeSide) build() {
 	o.phase = phaseNone
 	buf := o.stg.buf[o.sealed]
 	end := o.end
+	if o.parted.Load() {
+		end = 0
+	}
 	o.control = end == 0 && o.queue.head == nil
 	if o.owed != 0 {
 		end += o.s.settleSession(buf[end:])
@@ -250,6 +253,9 @@ func (o *writeSide) build() {
 	}
 	o.head = buf[:end]
 	o.batch, o.claimed = o.batch[:0], o.claimed[:0]
+	if o.parted.Load() {
+		o.failQueue()
+	}
 	for size := 0; size < flushQuantum; {
 		l := o.queue.pop()
 		if l == nil {
@@ -358,18 +364,23 @@ func (o *writeSide) failBatch() {
 func (o *writeSide) failAll() {
 	o.failBatch()
 	o.queue.take(&o.lent)
+	o.failQueue()
+	o.owed, o.owing = 0, nil
+	o.debts.take()
+	o.s.owes.Store(0)
+	o.wakeRooms()
+}
+
+// failQueue fails the lent payloads that are in no batch.
+func (o *writeSide) failQueue() {
 	for l := o.queue.pop(); l != nil; l = o.queue.pop() {
 		w := l.w // l is its owner's once it has failed
 		if l.state.CompareAndSwap(lentQueued, lentFailed) {
 			w.Wake()
 		} else {
-			l.recycle()
+			l.recycle() // withdrawn
 		}
 	}
-	o.owed, o.owing = 0, nil
-	o.debts.take()
-	o.s.owes.Store(0)
-	o.wakeRooms()
 }
 
 // wakeRooms wakes everyone who waits for room in staging or for rest.
