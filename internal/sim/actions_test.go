@@ -76,6 +76,7 @@ func init() {
 func (w *world) deliver(r *rand.Rand) {
 	from := r.IntN(2)
 	n := pick(r, 1, 1+r.IntN(30), 1+r.IntN(3000), 1<<30, 1<<30, 1<<30)
+	w.rest(0)
 	w.link.Deliver(from, n)
 	w.rest(0)
 }

@@ -94,6 +94,7 @@ type speaker struct {
 	OverCode                       uint32
 	heardGoAway, knowsGoAway, told bool
 	highestHeard                   uint32
+	heardLast                      uint32 // the last ID of the GOAWAY that it has heard
 }
 
 // A question is a PING that was heard and not answered.

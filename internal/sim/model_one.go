@@ -119,6 +119,7 @@ func (m *Model) sayOpen(from int, f Frame, body []byte) {
 	s.opened = f.ID
 	c := &Circuit{Opener: from, ID: f.ID, Addr: f.Addr, Meta: slices.Clone(body[18:])}
 	c.Half[from].Granted, c.Half[1-from].Granted = peer.window, s.window
+	c.RefusalHeard = s.heardGoAway && f.ID > s.heardLast // it was about to be said
 	m.Circuits = append(m.Circuits, c)
 	m.ids[from][f.ID] = c
 	m.Opened(c)
@@ -262,7 +263,7 @@ func (m *Model) sayGoAway(from int, f Frame, body []byte) {
 	s.goAway = uint64(last)
 	s.Over, s.OverCode = code != 0, code
 	m.later(from, 0, nil, func() {
-		peer.heardGoAway = true
+		peer.heardGoAway, peer.heardLast = true, last
 		for _, c := range m.Circuits {
 			c.RefusalHeard = c.RefusalHeard || c.Opener != from && c.ID > last
 		}

@@ -306,7 +306,8 @@ func (e *end) idle() bool {
 // step does one thing.
 func (w *world) step(r *rand.Rand) {
 	runtime.Gosched() // a new slice of time: see TestTheSameSeedHasTheSameLog
-	w.rest(pick[time.Duration](r, 1, 1, 1, 20, 1000) * time.Duration(1000+r.IntN(20_000)))
+	// Never a whole millisecond, which is when a timer set just now fires.
+	w.rest(pick[time.Duration](r, 1, 1, 1, 20, 1003) * time.Duration(1000+r.IntN(20_000)))
 	total := 0
 	for _, n := range w.weights {
 		total += n
