@@ -82,7 +82,7 @@ func (c *conn) closeWith(readErr, writeErr error, end uint32, code Code) bool {
 	}
 	c.readErr, c.writeErr = readErr, writeErr
 	c.flags.Or(flagClosed | flagReadShut | flagReadOver | flagWriteShut)
-	stop := c.stopLocked(code) && end != owesRefusal
+	stop := c.stopLocked(code) && end != owesRefusal && halves(c.halves.Load())&recvOpen != 0
 	if c.id == 0 {
 		end = owesEnd
 	} else if f&flagWriteShut == 0 {
@@ -105,7 +105,7 @@ func (c *conn) closeWith(readErr, writeErr error, end uint32, code Code) bool {
 	}
 	switch {
 	case f&flagWriteShut == 0:
-		c.endWrite(end)
+		c.oweEnd(end)
 	case end == owesRefusal: // the peer's STOP has ended our half
 		s.out.debts.add(c, end)
 	default:
@@ -114,9 +114,7 @@ func (c *conn) closeWith(readErr, writeErr error, end uint32, code Code) bool {
 	if !c.opener {
 		s.table.freeSlot(c)
 	}
-	if c.id != 0 {
-		s.tryFlush()
-	}
+	s.tryFlush()
 	return true
 }
 
@@ -150,7 +148,7 @@ func (c *conn) closeWrite() error {
 }
 
 // stopped answers the peer's STOP with RESET, and fails the writers. It reports whether
-// it is the first. The leader calls it and flushes.
+// it is the first. The leader calls it, and flushes.
 func (c *conn) stopped(code Code) bool {
 	c.mu.Lock()
 	f := c.flags.Load()
@@ -167,7 +165,7 @@ func (c *conn) stopped(code Code) bool {
 	c.resetCode = code
 	c.flags.Or(flagStopped | flagWriteShut)
 	c.mu.Unlock()
-	c.endWrite(owesReset)
+	c.oweEnd(owesReset)
 	return true
 }
 
@@ -175,17 +173,24 @@ func (c *conn) stopped(code Code) bool {
 // claimed. flagWriteShut is set. A Write that runs is interrupted, and the end is owed
 // when it is out.
 func (c *conn) endWrite(end uint32) {
+	if c.oweEnd(end) {
+		c.s.tryFlush()
+	}
+}
+
+// oweEnd is endWrite without the flush. It reports whether the end is owed now.
+func (c *conn) oweEnd(end uint32) bool {
 	c.mu.Lock()
 	c.ending |= uint8(end)
 	free := c.wlock.tryLock(wEnding)
 	c.mu.Unlock()
 	if !free {
 		c.rouseWriters()
-		return
+		return false
 	}
 	c.s.out.debts.add(c, end)
 	c.unlockWrite()
-	c.s.tryFlush()
+	return true
 }
 
 func (c *conn) closeRead() error {

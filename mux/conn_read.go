@@ -123,6 +123,9 @@ func (c *conn) await(w *waiter) (n int, err error) {
 	s := c.s
 	w.since = s.now()
 	c.cameForward()
+	if c.opener {
+		s.flushDue()
+	}
 	leads := s.token.enlist(w)
 	enlisted := true
 	for !w.satisfied.Load() {

@@ -280,12 +280,13 @@ func (c *conn) writeCopy(p []byte) error {
 // claimAlone takes the flusher's role for one frame of n bytes, and returns where to
 // put it: the caller fills that and runs the flusher. It spares a lone conversation
 // the staging. It returns nil unless nobody flushes, nothing is published, and nobody
-// is expected to publish. What c published before has been sent then, for nobody
-// gives the role up before.
+// is expected to publish. What c published before has been sent then: its frames for
+// nobody gives the role up before, and its OPEN, which may have had no claim yet, for
+// that is looked at with the role held.
 func (c *conn) claimAlone(n int) []byte {
 	s, o := c.s, &c.s.out
 	streak := c.streak.Load() + 1
-	if !s.inline || streak >= streakFrom || c.expected.Load() != 0 || s.expect.left() != 0 ||
+	if !s.inline || streak >= streakFrom || c.expected.Load() != 0 || s.expect.left() != 0 || o.published() ||
 		!o.role.CompareAndSwap(flushIdle, flushBusy) {
 		return nil
 	}

@@ -43,7 +43,7 @@ func aliveRun(t *testing.T, f func(*oneTest)) {
 func TestPingAfterSilence(t *testing.T) {
 	aliveRun(t, func(tc *oneTest) {
 		c := tc.open(vtA)
-		tc.wantNow("an OPEN", "OPEN 1")
+		tc.wantSoon("an OPEN", "OPEN 1")
 		tc.passUntil(15*time.Second - time.Nanosecond)
 		tc.wantNow("a moment before KeepAliveInterval")
 		tc.pass(time.Nanosecond)
@@ -133,7 +133,7 @@ func TestBytesCountForWhoWaitsForTheAck(t *testing.T) {
 func TestTransportThatTakesBytesIsAlive(t *testing.T) {
 	aliveRun(t, func(tc *oneTest) {
 		c := tc.open(vtA)
-		tc.wantNow("an OPEN", "OPEN 1")
+		tc.wantSoon("an OPEN", "OPEN 1")
 		tc.sendNow("WINDOW YOURS 1 2000000")
 		tc.pace(64<<10, 20*time.Second)
 		w := tc.startWrite(c, strings.Repeat("x", 1_100_000))
@@ -150,7 +150,7 @@ func TestTransportThatTakesBytesIsAlive(t *testing.T) {
 func TestTransportThatTakesNothingIsDead(t *testing.T) {
 	aliveRun(t, func(tc *oneTest) {
 		c := tc.open(vtA)
-		tc.wantNow("an OPEN", "OPEN 1")
+		tc.wantSoon("an OPEN", "OPEN 1")
 		tc.deaf(true)
 		w := tc.startWrite(c, strings.Repeat("x", 65536))
 		tc.passUntil(45*time.Second - 1)
@@ -180,7 +180,7 @@ func TestTransportThatTakesNothingIsDead(t *testing.T) {
 func TestOwnBytesAskAsWell(t *testing.T) {
 	aliveRun(t, func(tc *oneTest) {
 		c := tc.open(vtA)
-		tc.wantNow("an OPEN", "OPEN 1")
+		tc.wantSoon("an OPEN", "OPEN 1")
 		for range 14 {
 			tc.pass(time.Second)
 			tc.write(c, "x")
@@ -198,7 +198,7 @@ func TestNoKeepAlive(t *testing.T) {
 		oneRun(t, oneSetup{listen: listen, cfg: Config{KeepAliveInterval: -1}}, func(tc *oneTest) {
 			tc.peer.pings = true
 			c := tc.open(vtA)
-			tc.wantNow("an OPEN", "OPEN 1")
+			tc.wantSoon("an OPEN", "OPEN 1")
 			tc.pass(1000 * time.Hour)
 			tc.wantNow("no PING")
 			tc.wantAlive("silence is no end")

@@ -246,6 +246,13 @@ func (tc *oneTest) wantNow(sentence string, lines ...string) {
 	}
 }
 
+// wantSoon is wantNow for frames that wait for others to go along with: see flushLater.
+func (tc *oneTest) wantSoon(sentence string, lines ...string) {
+	tc.t.Helper()
+	tc.pass(flushWithin)
+	tc.wantNow(sentence, lines...)
+}
+
 // wantAnyOrder is want for frames that owe each other no order.
 func (tc *oneTest) wantAnyOrder(sentence string, lines ...string) {
 	tc.t.Helper()

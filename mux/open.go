@@ -74,9 +74,7 @@ func (s *session) openVT(ctx context.Context, c *conn) error {
 		}
 	}
 	wire.PutVTHeader(b, c.addr, 0)
-	if s.out.stg.commit(i, n) || s.out.claim() {
-		s.trySend() // ctx could not end a blocked write
-	}
+	s.announced(s.out.stg.commit(i, n))
 	return nil
 }
 
@@ -92,10 +90,17 @@ func (s *session) openOne(ctx context.Context, c *conn, metadata []byte) error {
 	if err != nil {
 		return err
 	}
-	if last || s.out.claim() {
-		s.trySend()
-	}
+	s.announced(last)
 	return nil
+}
+
+// announced follows the commit of an OPEN, and is told what that said.
+func (s *session) announced(last bool) {
+	if last {
+		s.trySend() // ctx could not end a blocked write
+	} else {
+		s.flushLater()
+	}
 }
 
 // announce allots c's ID, puts c into the table and stages its OPEN, all under one

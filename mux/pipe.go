@@ -24,8 +24,9 @@ func NewPipe(transport net.Conn, cfg *Config) (*Pipe, error) {
 }
 
 // Open opens a connection that bears a, and returns without waiting for the peer:
-// the connection can be written to at once. ctx bounds the wait for room on the
-// transport, nothing later. It returns ErrTooManyConns at Config.MaxConns and at the
+// the connection can be written to at once. The peer hears of it by the first Write or
+// Read, and within a millisecond if neither comes. ctx bounds the wait for room on the
+// transport, nothing later. Open returns ErrTooManyConns at Config.MaxConns and at the
 // peer's limit, ErrDraining after Shutdown at either end, and why the session ended
 // after that. A peer that refuses makes the connection's calls return a *RefusedError.
 //

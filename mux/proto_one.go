@@ -239,7 +239,11 @@ func (s *session) onStop(c *conn, code Code) *ProtocolError {
 	if !c.stopped(code) {
 		return s.cost(1, "STOP that repeats one")
 	}
-	s.in.owes = true
+	if c.opener {
+		s.tryFlush() // before a reader learns that the other half has ended, and opens in c's place
+	} else {
+		s.in.owes = true
+	}
 	return nil
 }
 

@@ -367,6 +367,7 @@ func stallTransport(t *testing.T, tr transport) (st stalled) {
 		}
 	}
 	t.Cleanup(func() { st.x.Close(); st.other.Close() })
+	waitUntil(t, "the opens", func() bool { return p.Stats().BytesOut >= 2*wire.VTHeaderLen })
 	st.fill(t)
 	return st
 }

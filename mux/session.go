@@ -49,6 +49,7 @@ type session struct {
 	count   counters
 
 	expect expectation
+	later  laterFlush
 	pings  pinger
 	watch  watch
 	writes writeWatch

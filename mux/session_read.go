@@ -91,7 +91,8 @@ func (s *session) lead(w *waiter, c *conn) int {
 
 	n := r.n
 	last := r.to
-	if c != nil {
+	guess := c != nil && w.reader && c.flags.Load()&flagReadOver != 0 // it has read all, and does not come back
+	if c != nil && (last == nil || !guess) {
 		last = c
 	}
 	r.leader, r.self, r.p = nil, nil, nil
@@ -99,7 +100,7 @@ func (s *session) lead(w *waiter, c *conn) int {
 	if stalled != nil {
 		s.stall(w, stalled)
 	} else {
-		s.token.release(w, last, r.readAt)
+		s.token.release(w, last, guess, r.readAt)
 	}
 	s.reap()
 	return n

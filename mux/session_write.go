@@ -24,7 +24,8 @@ const (
 //
 // Who publishes (a frame in staging, a lent payload, a debt) claims the role after
 // it. Claim either makes the caller the flusher, or marks the role dirty, and a
-// flusher can't rest while it is: so nothing that is published stays behind.
+// flusher can't rest while it is: so nothing that is published stays behind. What
+// flushLater publishes has its claim later, by whoever comes first.
 const (
 	flushIdle uint32 = iota
 	flushBusy
@@ -107,7 +108,7 @@ func (o *writeSide) published() bool {
 	return !o.stg.empty() || o.s.owes.Load() != 0 || o.debts.top.Load() != nil || o.lent.top.Load() != nil
 }
 
-// rest gives the role up, unless something was published meanwhile.
+// rest gives the role up, unless something was published and claimed meanwhile.
 func (o *writeSide) rest() bool {
 	if o.s.failing.Load() {
 		o.s.part()

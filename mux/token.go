@@ -20,7 +20,12 @@ const lazyAfter = time.Millisecond
 // and not 17.7 in a program whose timer fires each 8 ms. To set and stop it with each
 // message is worse by far (40 µs), for every new timer interrupts the poller. A reader
 // that stays away for lazyAfter, once, starts over.
+//
+// It waits no longer than lazyAfter where it is a guess who comes back: one that has closed
+// a connection that it had opened, and may open another; or one that was delivered to, and
+// has not led.
 const (
+	guessBackoff      = 0
 	maxAcceptBackoff  = 6
 	maxStandbyBackoff = 10
 )
@@ -75,12 +80,15 @@ type readToken struct {
 	head, tail *waiter // eager waiters, the longest waiting first
 	lazy       *waiter // lazy waiters, the newest first; linked by next and prev
 
-	last   *conn // who led last, or was delivered to by a lazy leader
+	last   *conn // who led last, or was delivered to by a leader that does not come back
 	lastAt int64 // when
+	guess  bool  // last was delivered to by a reader, and may well not read soon
 
-	timer *time.Timer // gives the token to a lazy waiter; nil until needed
-	armed bool        // timer will fire
-	backs int         // how often in a row it fired in vain
+	timer   *time.Timer // gives the token to a lazy waiter; nil until needed
+	armed   bool        // timer will fire
+	firesAt int64       // when
+	limit   int         // the most doublings that it was set by; that it fires in vain with guessBackoff tells nothing
+	backs   int         // how often in a row it fired in vain
 
 	// armedAt is the transport's read deadline: 0 none, 1 longAgo, else when.
 	armedAt int64
@@ -131,9 +139,9 @@ func (t *readToken) leave(w *waiter) {
 }
 
 // release gives up the token that w holds. last is the connection whose reader
-// is about to wait again, or nil; with it, release also tells w when that was. at is
-// the time if the caller knows it, else 0.
-func (t *readToken) release(w *waiter, last *conn, at int64) {
+// is about to wait again, or nil; with it, release also tells w when that was. guess
+// says that this is not known. at is the time if the caller knows it, else 0.
+func (t *readToken) release(w *waiter, last *conn, guess bool, at int64) {
 	t.mu.Lock()
 	t.assertLocked()
 	if t.leader != w {
@@ -142,7 +150,7 @@ func (t *readToken) release(w *waiter, last *conn, at int64) {
 	w.ledLocked()
 	t.counted = *t.counts
 	if last != nil {
-		t.last, t.lastAt = last, at
+		t.last, t.guess, t.lastAt = last, guess, at
 		if at == 0 {
 			t.lastAt = t.now()
 		}
@@ -213,15 +221,22 @@ func (t *readToken) offerLazyLocked() {
 		t.promoteLocked(w)
 		return
 	}
-	if t.armed {
-		return
-	}
-	t.armed = true
 	limit := maxAcceptBackoff
-	if t.lazy.standby {
+	switch {
+	case t.guess || t.last.isClosed():
+		limit = guessBackoff
+	case t.lazy.standby:
 		limit = maxStandbyBackoff
 	}
+	if t.armed && t.limit <= limit {
+		return // soon enough, which needs no look at the clock
+	}
 	after := lazyAfter << min(t.backs, limit)
+	at := t.now() + int64(after)
+	if t.armed && t.firesAt <= at {
+		return
+	}
+	t.armed, t.firesAt, t.limit = true, at, limit
 	if t.timer == nil {
 		t.timer = time.AfterFunc(after, t.onTimer)
 	} else {
@@ -229,9 +244,14 @@ func (t *readToken) offerLazyLocked() {
 	}
 }
 
-// lazyMayLocked reports whether a lazy waiter may take the free token.
+// lazyMayLocked reports whether a lazy waiter may take the free token. Who has closed a
+// connection does not come back; but who had opened it may, by the next that it opens, and
+// a standby that led in between would have to wake it.
 func (t *readToken) lazyMayLocked() bool {
-	if t.permanent || t.last == nil || t.last.isClosed() {
+	if t.permanent || t.last == nil {
+		return true
+	}
+	if t.last.isClosed() && !(t.last.opener && t.lazy != nil && t.lazy.standby) {
 		return true
 	}
 	return t.now()-t.lastAt >= int64(lazyAfter)
@@ -241,10 +261,11 @@ func (t *readToken) onTimer() {
 	t.mu.Lock()
 	t.assertLocked()
 	t.armed = false
-	if t.leader != nil || !t.lazyMayLocked() {
-		t.backs = min(t.backs+1, maxStandbyBackoff)
-	} else {
+	switch {
+	case t.leader == nil && t.lazyMayLocked():
 		t.backs = 0
+	case t.limit != guessBackoff:
+		t.backs = min(t.backs+1, maxStandbyBackoff)
 	}
 	if t.leader == nil && t.stalled.Load() == nil && !t.closed {
 		t.offerLazyLocked()
@@ -252,15 +273,12 @@ func (t *readToken) onTimer() {
 	t.mu.Unlock()
 }
 
-// closedConn tells that c will not come back to lead.
+// closedConn follows the close of c, whose reader will not come back to lead.
 func (t *readToken) closedConn(c *conn) {
 	t.mu.Lock()
 	t.assertLocked()
-	if t.last == c {
-		t.last = nil
-		if t.leader == nil && t.stalled.Load() == nil && !t.closed {
-			t.offerLazyLocked()
-		}
+	if t.last == c && t.leader == nil && t.stalled.Load() == nil && !t.closed {
+		t.offerLazyLocked()
 	}
 	t.mu.Unlock()
 }

@@ -1,6 +1,8 @@
 package mux
 
 import (
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -134,7 +136,7 @@ func TestTokenGoesToWhoWaitsLongest(t *testing.T) {
 		}
 		for _, next := range []*waiter{b, c} {
 			was := tt.leader
-			tt.release(was, nil, 0)
+			tt.release(was, nil, false, 0)
 			if was.promoted.Load() {
 				tt.Fatal("who released the token believes that it leads")
 			}
@@ -142,7 +144,7 @@ func TestTokenGoesToWhoWaitsLongest(t *testing.T) {
 			tt.wantWoken(next, true)
 		}
 		tt.wantWoken(a, false)
-		tt.release(c, nil, 0)
+		tt.release(c, nil, false, 0)
 		tt.wantLeader(nil)
 		tt.wantEmpty()
 	})
@@ -156,7 +158,7 @@ func TestReleaseOfAnothersTokenPanics(t *testing.T) {
 			}
 		}()
 		tt.lead(eager())
-		tt.release(eager(), nil, 0)
+		tt.release(eager(), nil, false, 0)
 	})
 }
 
@@ -167,7 +169,7 @@ func TestTokenPassesOverWhoIsSatisfied(t *testing.T) {
 		tt.queue(b, c, d)
 		b.satisfied.Store(true)
 		c.satisfied.Store(true)
-		tt.release(a, nil, 0)
+		tt.release(a, nil, false, 0)
 		tt.wantLeader(d)
 		tt.wantWoken(b, false) // who satisfied it wakes it
 		tt.leave(b)
@@ -184,7 +186,7 @@ func TestPromotedWaiterThatLeavesPassesTheTokenOn(t *testing.T) {
 		a, b, c, l := eager(), eager(), eager(), lazy()
 		tt.lead(a)
 		tt.queue(l, b, c)
-		tt.release(a, nil, 0)
+		tt.release(a, nil, false, 0)
 		tt.wantLeader(b)
 		b.satisfied.Store(true)
 		tt.leave(b)
@@ -216,12 +218,12 @@ func TestWhoLeavesIsNotGivenTheToken(t *testing.T) {
 				tt.leave(ws[gone])
 				tt.leave(ws[gone]) // to leave twice is to leave once
 				for range 3 {
-					tt.release(tt.leader, nil, 0)
+					tt.release(tt.leader, nil, false, 0)
 					if tt.leader == nil || tt.leader == ws[gone] {
 						tt.Fatalf("after %d left the leader is %p", gone, tt.leader)
 					}
 				}
-				tt.release(tt.leader, nil, 0)
+				tt.release(tt.leader, nil, false, 0)
 				tt.wantLeader(nil)
 				tt.wantEmpty()
 			})
@@ -236,19 +238,19 @@ func TestEagerWaitersGoBeforeLazyOnesAndTheStandbyIsLast(t *testing.T) {
 		tt.lead(a)
 		tt.queue(old, standby, young, b)
 		for i, next := range []*waiter{b, young, old, standby} {
-			tt.release(tt.leader, nil, 0)
+			tt.release(tt.leader, nil, false, 0)
 			if tt.leader != next {
 				tt.Fatalf("turn %d went to another", i)
 			}
 		}
 		// The standby goes behind those who came earlier, too.
 		tt.queue(young, old)
-		tt.release(standby, nil, 0)
+		tt.release(standby, nil, false, 0)
 		tt.wantLeader(old)
 		tt.queue(standby)
-		tt.release(old, nil, 0)
+		tt.release(old, nil, false, 0)
 		tt.wantLeader(young)
-		tt.release(young, nil, 0)
+		tt.release(young, nil, false, 0)
 		tt.wantLeader(standby)
 	})
 }
@@ -263,7 +265,7 @@ func TestLazyWaiterWaitsForTheLastReader(t *testing.T) {
 		a, l := eager(), lazy()
 		start := time.Now()
 		tt.lead(a)
-		tt.release(a, new(conn), 0)
+		tt.release(a, new(conn), false, 0)
 		tt.queue(l)
 		tt.wantLeader(nil)
 		l.Park(0)
@@ -278,7 +280,7 @@ func TestLazyWaiterTakesATokenThatWasLeftLongAgo(t *testing.T) {
 	tokenRun(t, func(tt *tokenTest) {
 		a := eager()
 		tt.lead(a)
-		tt.release(a, new(conn), 0)
+		tt.release(a, new(conn), false, 0)
 		<-time.After(lazyAfter)
 		tt.lead(lazy())
 	})
@@ -292,7 +294,7 @@ func TestLazyTimerBacksOffWhileTheReaderComesBack(t *testing.T) {
 		tt.lead(a)
 		for i := range maxAcceptBackoff + 3 {
 			want := lazyAfter << min(i, maxAcceptBackoff)
-			tt.release(a, c, 0)
+			tt.release(a, c, false, 0)
 			if i == 0 {
 				tt.queue(l)
 			}
@@ -300,7 +302,7 @@ func TestLazyTimerBacksOffWhileTheReaderComesBack(t *testing.T) {
 			tt.lead(a)
 			start := time.Now()
 			for range want / lazyAfter { // comes and goes meanwhile
-				tt.release(a, c, 0)
+				tt.release(a, c, false, 0)
 				tt.lead(a)
 				<-time.After(lazyAfter)
 			}
@@ -313,7 +315,7 @@ func TestLazyTimerBacksOffWhileTheReaderComesBack(t *testing.T) {
 			}
 			tt.wantLeader(a)
 		}
-		tt.release(a, c, 0)
+		tt.release(a, c, false, 0)
 		start := time.Now()
 		l.Park(0)
 		if d := time.Since(start); d != lazyAfter<<maxAcceptBackoff {
@@ -331,7 +333,7 @@ func TestLazyWaiterTakesOverWhenTheLastReaderIsClosed(t *testing.T) {
 		tokenRun(t, func(tt *tokenTest) {
 			a, l, c, other := eager(), lazy(), new(conn), new(conn)
 			tt.lead(a)
-			tt.release(a, c, 0)
+			tt.release(a, c, false, 0)
 			if early {
 				c.flags.Or(flagClosed)
 				tt.lead(l)
@@ -340,9 +342,202 @@ func TestLazyWaiterTakesOverWhenTheLastReaderIsClosed(t *testing.T) {
 			tt.queue(l)
 			tt.closedConn(other)
 			tt.wantLeader(nil)
+			c.flags.Or(flagClosed)
 			tt.closedConn(c)
 			tt.wantLeader(l)
 			tt.wantWoken(l, true)
+		})
+	}
+}
+
+// TestWhoHasReadAllDoesNotComeBack: the token is left for the handler of the connection that
+// was opened behind the end of the leader's own, and the standby does not come in between.
+func TestWhoHasReadAllDoesNotComeBack(t *testing.T) {
+	oneRun(t, oneListener, func(tc *oneTest) {
+		c := tc.acceptIDs(1)[0]
+		read := func() (int, error) { return c.Read(make([]byte, 1)) }
+		r := tc.start("Read", read)
+		tc.sendNow(`DATA 1 "x"`) // the standby has led, and leaves that to the reader
+		r.want("Read", 1, nil)
+		r = tc.start("Read", read)
+		tc.sendNow("FIN 1", "OPEN 2", `DATA 2 "y"`)
+		r.want("Read", 0, io.EOF)
+		next := tc.accept(vtA)
+		c.Close()
+		synctest.Wait()
+		if tok := &tc.p.s.token; tok.last != next.c || tok.held() {
+			tc.t.Errorf("the token is held: %v, or left for another than connection 2", tok.held())
+		}
+		tc.wantNow("the end of the first", "FIN YOURS 1")
+	})
+}
+
+// TestAcceptDoesNotWaitForTheStandbysTimer, which may be set for long.
+func TestAcceptDoesNotWaitForTheStandbysTimer(t *testing.T) {
+	tokenRun(t, func(tt *tokenTest) {
+		a, s, l := eager(), newWaiter(true, true), lazy()
+		tt.lead(a)
+		tt.queue(s)
+		tt.backs = maxStandbyBackoff
+		tt.release(a, new(conn), false, 0)
+		start := time.Now()
+		tt.queue(l)
+		l.Park(0)
+		if d := time.Since(start); d != lazyAfter<<maxAcceptBackoff {
+			tt.Errorf("Accept got the token after %v, want %v", d, lazyAfter<<maxAcceptBackoff)
+		}
+	})
+}
+
+// untilRead returns how long it takes until somebody reads what the peer says now.
+func (tc *oneTest) untilRead() time.Duration {
+	tc.t.Helper()
+	synctest.Wait()
+	tc.sent()
+	began := time.Now()
+	tc.peer.say("PING 0102030405060708")
+	for range 3000 {
+		tc.pass(time.Millisecond)
+		if sent := tc.sent(); len(sent) > 0 {
+			return sent[0].at.Sub(began)
+		}
+	}
+	tc.t.Fatal("the PING was not answered")
+	return 0
+}
+
+// TestShortConnectionsDoNotBlindTheStandby: after many of them one stays open, whose owner
+// does not read. The timer that fires at each end is no sign of a steady reader.
+func TestShortConnectionsDoNotBlindTheStandby(t *testing.T) {
+	oneRun(t, onePipe, func(tc *oneTest) {
+		const n, each = 40, 500 * time.Microsecond
+		for i := range n {
+			c := tc.open(vtA)
+			tc.write(c, "question")
+			r := tc.start("Read", func() (int, error) { return c.Read(make([]byte, 1)) })
+			tc.pass(each)
+			tc.sendNow(fmt.Sprintf(`DATA YOURS %d "a"`, 1+i))
+			r.want("Read", 1, nil)
+			if i < n-1 {
+				tc.sendNow(fmt.Sprintf("FIN YOURS %d", 1+i))
+				c.Close()
+				synctest.Wait()
+			}
+		}
+		if d := tc.untilRead(); d > n*each {
+			tc.t.Errorf("after %v of short connections nobody read the transport for %v", n*each, d)
+		}
+	})
+}
+
+// talk has the peer write to c, and c's reader answer, in a steady conversation of a second.
+func (tc *oneTest) talk(c *Conn, data string) {
+	tc.t.Helper()
+	for range 3000 {
+		r := tc.start("Read", func() (int, error) { return c.Read(make([]byte, 1)) })
+		tc.pass(400 * time.Microsecond)
+		tc.sendNow(data)
+		r.want("Read", 1, nil)
+		tc.write(c, "y")
+	}
+	if got := tc.p.s.token.backs; got < maxAcceptBackoff {
+		tc.t.Fatalf("the timer has backed off by %d doublings only", got)
+	}
+}
+
+// TestLongTimerIsTheSteadyReadersAlone: what its conversation has earned holds for nobody
+// else, and not for it when it has come to the end.
+func TestLongTimerIsTheSteadyReadersAlone(t *testing.T) {
+	soon := func(tc *oneTest) {
+		tc.t.Helper()
+		if d := tc.untilRead(); d > 2*lazyAfter {
+			tc.t.Errorf("nobody read the transport for %v", d)
+		}
+	}
+	ended := func(tc *oneTest, c *Conn, frames ...string) {
+		tc.t.Helper()
+		r := tc.start("Read", func() (int, error) { return c.Read(make([]byte, 1)) })
+		tc.pass(400 * time.Microsecond)
+		tc.sendNow(frames...)
+		r.want("Read", 0, io.EOF)
+	}
+	t.Run("one that has not led", func(t *testing.T) { // its handler may have other things to do
+		oneRun(t, oneListener, func(tc *oneTest) {
+			c := tc.acceptIDs(1)[0]
+			tc.talk(c, `DATA 1 "x"`)
+			ended(tc, c, "FIN 1", "OPEN 2", `DATA 2 "z"`)
+			c.Close()
+			next := tc.accept(vtA)
+			if _, err := next.Read(make([]byte, 1)); err != nil { // is there: it does not lead
+				tc.t.Fatal(err)
+			}
+			soon(tc)
+		})
+	})
+	t.Run("at its end, not closed", func(t *testing.T) {
+		oneRun(t, onePipe, func(tc *oneTest) {
+			c := tc.open(vtA)
+			tc.talk(c, `DATA YOURS 1 "x"`)
+			ended(tc, c, "FIN YOURS 1")
+			soon(tc)
+		})
+	})
+	t.Run("the next, after a while", func(t *testing.T) {
+		oneRun(t, onePipe, func(tc *oneTest) {
+			c := tc.open(vtA)
+			tc.talk(c, `DATA YOURS 1 "x"`)
+			tc.sendNow("FIN YOURS 1")
+			c.Close()
+			tc.pass(5 * time.Second)
+			next := tc.open(vtA)
+			tc.write(next, "question")
+			r := tc.start("Read", func() (int, error) { return next.Read(make([]byte, 1)) })
+			tc.pass(10 * time.Millisecond)
+			tc.sendNow(`DATA YOURS 2 "a"`)
+			r.want("Read", 1, nil)
+			soon(tc)
+		})
+	})
+}
+
+// TestStandbyWaitsForWhoMayOpenAnother: who opened the connection that it has closed may be
+// back soon. An acceptor does not wait for that, and the standby not for long.
+func TestStandbyWaitsForWhoMayOpenAnother(t *testing.T) {
+	opened := func() *conn { return &conn{opener: true} }
+	tokenRun(t, func(tt *tokenTest) {
+		a, s, l, c := eager(), newWaiter(true, true), lazy(), opened()
+		tt.lead(a)
+		tt.queue(s)
+		tt.release(a, c, false, 0)
+		c.flags.Or(flagClosed)
+		tt.closedConn(c)
+		tt.wantLeader(nil)
+		tt.lead(a) // it is back
+		c = opened()
+		tt.release(a, c, false, 0)
+		c.flags.Or(flagClosed)
+		tt.closedConn(c)
+		tt.wantLeader(nil)
+		tt.lead(l)
+		tt.wantWoken(s, false)
+	})
+	for _, far := range []bool{false, true} { // whether the timer had been set for later
+		tokenRun(t, func(tt *tokenTest) {
+			a, s, c := eager(), newWaiter(true, true), opened()
+			tt.lead(a)
+			tt.queue(s)
+			if far {
+				tt.backs = maxStandbyBackoff
+			}
+			tt.release(a, c, false, 0)
+			c.flags.Or(flagClosed)
+			start := time.Now()
+			tt.closedConn(c)
+			s.Park(0)
+			if d := time.Since(start); d != lazyAfter {
+				tt.Errorf("timer set for later: %v; the standby got the token after %v, want %v", far, d, lazyAfter)
+			}
+			tt.wantLeader(s)
 		})
 	}
 }
@@ -375,7 +570,7 @@ func TestNobodyLeadsDuringAStall(t *testing.T) {
 			tt.Errorf("a stall that is over lasted %v", time.Duration(lasted))
 		}
 		tt.wantLeader(b)
-		tt.release(b, nil, 0)
+		tt.release(b, nil, false, 0)
 		tt.wantLeader(a)
 	})
 }
@@ -386,7 +581,7 @@ func TestLazyWaiterLeadsAtOnceAfterAStall(t *testing.T) {
 	tokenRun(t, func(tt *tokenTest) {
 		a, l, c := eager(), lazy(), new(conn)
 		tt.lead(a)
-		tt.release(a, c, 0)
+		tt.release(a, c, false, 0)
 		tt.lead(a)
 		tt.stall(a, c)
 		tt.queue(l)
@@ -418,7 +613,7 @@ func TestRouseInterruptsTheLeaderAlone(t *testing.T) {
 		}
 
 		// The next leader does not see it.
-		tt.release(a, nil, 0)
+		tt.release(a, nil, false, 0)
 		tt.wantLeader(b)
 		if _, roused := tt.arm(b, nil); !roused {
 			tt.Error("b was roused before it led, and does not know")
@@ -520,7 +715,7 @@ func TestPermanentTokenIsTheStandbysAlone(t *testing.T) {
 		tt.wantEmpty()
 		tt.lead(standby)
 		c := new(conn)
-		tt.release(standby, c, 0)
+		tt.release(standby, c, false, 0)
 		tt.wantLeader(nil)
 		tt.lead(standby) // at once, whoever was delivered to
 		tt.stall(standby, c)
@@ -537,7 +732,7 @@ func TestClosedTokenIsGivenToNobody(t *testing.T) {
 	tokenRun(t, func(tt *tokenTest) {
 		a, b, l, c := eager(), eager(), lazy(), new(conn)
 		tt.lead(a)
-		tt.release(a, c, 0)
+		tt.release(a, c, false, 0)
 		tt.queue(l) // starts the timer
 		tt.lead(a)
 		tt.queue(b)
@@ -547,7 +742,7 @@ func TestClosedTokenIsGivenToNobody(t *testing.T) {
 		if tt.tr.set != set {
 			tt.Error("arm sets deadlines of a closed transport")
 		}
-		tt.release(a, c, 0)
+		tt.release(a, c, false, 0)
 		tt.wantLeader(nil)
 		<-time.After(time.Second)
 		tt.closedConn(c)
@@ -623,7 +818,7 @@ func (st *tokenStress) lead(w *waiter, c *conn, rnd *rand.Rand) {
 		}
 	}
 	st.leading.Add(-1)
-	st.release(w, c, 0)
+	st.release(w, c, false, 0)
 }
 
 func (st *tokenStress) read(r *tokenReader, rnd *rand.Rand) {

@@ -51,6 +51,7 @@ bit satisfied[NW], promoted[NW], roused[NW], wake[NW], queued[NW];
 
 /* readToken; tmu is its mutex. The lazy list is queued[3..5] and accTop, which acceptor is the newest of two. */
 bit tmu, closed, recent, armed, accTop;
+bit mayOpen; /* the conn that is closed was opened here, and a standby waits for another */
 byte leader = NONE, stalled = NOC, last = NOC;
 byte armedAt;                  /* the transport's read deadline too */
 chan eager = [3] of { byte };
@@ -157,7 +158,7 @@ inline pass() {
 		:: queued[ACC] || queued[ACC+1] || queued[SB] ->
 			/* lazyMayLocked. Whether lazyAfter has passed is open; once it has, it has. */
 			if
-			:: last == NOC || !recent || shut[last] -> px = SB
+			:: last == NOC || !recent || (shut[last] && !(mayOpen && !queued[ACC] && !queued[ACC+1])) -> px = SB
 			:: else ->
 				if
 				:: recent = 0; px = SB
@@ -703,11 +704,21 @@ proctype Closer(byte c)
 {
 	byte y, px = NONE;
 
+#ifdef RECENT
+	if
+	:: mayOpen = 1
+	:: skip
+	fi;
+#endif
 	atomic { !cmu[c] -> cmu[c] = 1; shut[c] = 1; over[c] = 1; inb[c] = 0 };
 	wakeReaders(c);
 	atomic { !tmu -> tmu = 1; /* closedConn */
 		if
-		:: last == c -> last = NOC; recent = 0;
+		:: last == c ->
+			if
+			:: !mayOpen -> last = NOC; recent = 0
+			:: else /* its reader may be back, by another conn */
+			fi;
 			if
 			:: FREE -> pass()
 			:: else -> tmu = 0

@@ -99,7 +99,7 @@
 	:: atomic { lp == 12 -> endAsked = 1; ended -> lp = 13 }
 	:: atomic { lp == 13 ->
 		/* What is the leader's is left as nobody's, for it to be the same state whoever led. */
-		ledBy = NONE; got = rn; st = stall_; x = (CONN != NOC -> CONN : rto);
+		ledBy = NONE; got = rn; st = stall_; x = (CONN != NOC && (rto == NOC || !over[CONN]) -> CONN : rto);
 		terr = NOERR; want = 0; ro = 0; rself = NOC; rp = 0; rn = 0; rdel = 0; rto = NOC; stall_ = NOC;
 		if
 		:: st != NOC -> /* readToken.stall */

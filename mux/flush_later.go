@@ -1,0 +1,49 @@
+package mux
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+// flushWithin is how long what was published by flushLater stays unsent at most. It is not
+// lazyAfter: where both timers are set at once, the order of what they do is to be certain.
+const flushWithin = 900 * time.Microsecond
+
+// A laterFlush is for OPENs: the connection's first Write or Read sends them along, so that
+// they cost no call of their own and wake no peer twice.
+//
+// If neither comes, the timer's flush does. It is not stopped when one comes, but left to
+// fire in vain, once in flushWithin: each new timer interrupts the poller, which costs as
+// much as the call that was saved.
+type laterFlush struct {
+	armed atomic.Bool // timer will fire
+	timer *time.Timer // who sets armed sets it
+}
+
+// flushLater has what the caller has published sent within flushWithin. What was published
+// is found by any flush.
+func (s *session) flushLater() {
+	l := &s.later
+	if l.armed.Swap(true) {
+		return
+	}
+	if l.timer == nil {
+		l.timer = time.AfterFunc(math.MaxInt64, s.onLater) // it must not fire before it is here
+	}
+	l.timer.Reset(flushWithin)
+}
+
+func (s *session) onLater() {
+	s.later.armed.Store(false) // before the look: what is published later sets the timer again
+	if s.out.published() {
+		s.tryFlush()
+	}
+}
+
+// flushDue sends now what waits for a later flush, for somebody who waits for the answer.
+func (s *session) flushDue() {
+	if s.later.armed.Load() && s.out.published() {
+		s.tryFlush()
+	}
+}
