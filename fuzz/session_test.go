@@ -216,19 +216,17 @@ func (w *world) open(s *sessionStep) {
 	r, metadata := w.address(s)
 	w.tasks.Go(func() {
 		c, err := w.ps[s.side].OpenWith(w.ctx, mux.OpenOptions{Addr: r.addr, Metadata: metadata})
+		unsent := errors.Is(err, mux.ErrAddrInUse) && w.vt || errors.Is(err, mux.ErrTooManyConns) || errors.Is(err, context.Canceled)
 		w.mu.Lock()
 		r.opening = false
-		if err != nil && w.pooled[r.addr] == r {
+		if unsent && w.pooled[r.addr] == r {
 			r.taken = true // nobody will
 		}
 		w.mu.Unlock()
-		if err == nil {
-			w.add(s.side, c, r, 0)
-			return
-		}
 		switch {
-		case errors.Is(err, mux.ErrAddrInUse) && w.vt, errors.Is(err, mux.ErrTooManyConns), errors.Is(err, context.Canceled):
-		default:
+		case err == nil:
+			w.add(s.side, c, r, 0)
+		case !unsent: // the session has ended, and the peer may have had the OPEN before
 			w.wrong("Open", sessionTyped(err))
 		}
 	})
