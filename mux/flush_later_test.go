@@ -3,6 +3,7 @@ package mux
 import (
 	"context"
 	"errors"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,14 +43,10 @@ func TestReadSendsTheOpen(t *testing.T) {
 		tc.start("Read", func() (int, error) { return c.Read(make([]byte, 1)) })
 		tc.wantNow("at once", "OPEN 1")
 		other := tc.open(vtA)
-		tc.start("WriteTo", func() (int, error) { n, err := other.WriteTo(discard{}); return int(n), err })
+		tc.start("WriteTo", func() (int, error) { n, err := other.WriteTo(io.Discard); return int(n), err })
 		tc.wantNow("who writes to a file reads as well", "OPEN 2")
 	})
 }
-
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 // TestOpenGoesOutByItself: a server may speak first, to a client that does nothing yet.
 // The first time makes the timer, later ones set it.
