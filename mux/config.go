@@ -35,7 +35,8 @@ func (p Protocol) String() string {
 }
 
 // A Config holds a session's settings. The zero value of each field, and a nil
-// *Config, mean the default. A Config is copied: changing it later has no effect.
+// *Config, mean the default. A Config is copied: changing it later has no effect. What is
+// out of range is an error of NewPipe and NewListener; numbers may be up to 2,147,483,647.
 type Config struct {
 	// Protocol is what to speak. Default: ProtocolAuto.
 	Protocol Protocol
@@ -66,20 +67,23 @@ type Config struct {
 	// has been read (protocol 1). At least 65,536, the default.
 	InitialWindow int
 
-	// MaxWindow is how many bytes a connection may hold unread. Default: 16 MiB.
+	// MaxWindow is how many bytes a connection may hold unread. At least 131,070, and
+	// InitialWindow. Default: 16 MiB, or InitialWindow if that is more.
 	//
 	// With protocol 1 a connection's window begins at InitialWindow, and doubles up
 	// to this while the application reads a window per round trip.
 	//
 	// The vt-muxer protocol has no flow control, so when one more byte comes for a
 	// connection that holds that much, the session stops reading until its reader
-	// has caught up or closed it; vt-muxer itself does so at 131,070.
+	// has caught up or closed it; vt-muxer itself does so at 131,070. The payload that
+	// reaches the limit is taken whole, so it may be up to 65,534 bytes more.
 	MaxWindow int
 
 	// KeepAliveInterval is how long the transport may be silent before a PING is
 	// sent, and KeepAliveTimeout how long after that it may be silent both ways
 	// before the session ends (protocol 1; PROTOCOL.md, 2.10). Any byte that comes
-	// counts as life. Default: 15 s and 30 s. An interval below zero: no keep-alive.
+	// counts as life. Default: 15 s and 30 s. An interval below zero: no keep-alive. A
+	// timeout below zero is an error.
 	KeepAliveInterval, KeepAliveTimeout time.Duration
 
 	// PrefaceTimeout bounds the time for the peer's preface (protocol 1), from the

@@ -83,7 +83,9 @@ func (h *Conn) SetDeadline(t time.Time) error {
 
 // SetReadDeadline makes calls of Read and WriteTo, pending ones included, fail
 // with os.ErrDeadlineExceeded from t on. Nothing that was received is lost. The
-// zero time takes the deadline away. It is one atomic store while nobody reads.
+// zero time takes the deadline away. It is one atomic store while nobody reads. A
+// WriteTo that waits in its writer ends only when that does. After Close it returns
+// net.ErrClosed.
 func (h *Conn) SetReadDeadline(t time.Time) error {
 	err := h.c.setReadDeadline(t)
 	runtime.KeepAlive(h)
@@ -93,7 +95,8 @@ func (h *Conn) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline makes calls of Write, ReadFrom and WriteBuffers, pending ones
 // included, fail with os.ErrDeadlineExceeded from t on. The bytes that such a call
 // counts as written will be sent; the others will not. The zero time takes the
-// deadline away. It is one atomic store while nobody writes.
+// deadline away. It is one atomic store while nobody writes. A ReadFrom that waits for
+// its reader ends only when that does. After Close it returns net.ErrClosed.
 func (h *Conn) SetWriteDeadline(t time.Time) error {
 	err := h.c.setWriteDeadline(t)
 	runtime.KeepAlive(h)

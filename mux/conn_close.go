@@ -9,7 +9,9 @@ import (
 
 // Close ends both halves. What was written before is delivered, and then the peer
 // reads io.EOF; what the peer still sends is discarded. Pending calls return
-// net.ErrClosed. Close never waits for the transport. Closing twice is no error.
+// net.ErrClosed, but for a ReadFrom or WriteTo that waits for the other side it copies
+// from or to: close that as well. Close never waits for the transport. Closing twice is
+// no error.
 //
 // With protocol 1 the peer's writers fail with EPIPE, if its half has not ended. With
 // the vt-muxer protocol it is not told, and the address stays in use (ErrAddrInUse)
@@ -23,7 +25,8 @@ func (h *Conn) Close() error {
 }
 
 // CloseWrite ends this end's half: the peer reads io.EOF after everything that was
-// written. Reading goes on.
+// written. Reading goes on. It never waits, and to repeat it is no error. Where the half
+// has ended otherwise, it returns what Write does.
 func (h *Conn) CloseWrite() error {
 	err := h.c.closeWrite()
 	runtime.KeepAlive(h)
@@ -31,7 +34,8 @@ func (h *Conn) CloseWrite() error {
 }
 
 // CloseRead gives up reading: what was received, and what comes, is discarded, and
-// Read returns net.ErrClosed. The peer's Writes fail with EPIPE; with the vt-muxer protocol
+// Read returns net.ErrClosed, or still io.EOF if all had been read to the end. After
+// Close it returns net.ErrClosed. The peer's Writes fail with EPIPE; with the vt-muxer protocol
 // it is not told, and they go on into the void.
 func (h *Conn) CloseRead() error {
 	err := h.c.closeRead()

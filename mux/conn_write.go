@@ -28,8 +28,8 @@ const (
 var errInterrupted = errors.New("mux: flush interrupted")
 
 // Write sends p. It returns when p is copied or sent, never earlier, so p is the
-// caller's again. It waits while the transport takes nothing; a deadline and Close
-// end that wait. n counts exactly the bytes that will be sent. Writes of one
+// caller's again. It waits while the transport takes nothing, and with protocol 1 until
+// the peer's application has read enough; a deadline and Close end that wait. n counts exactly the bytes that will be sent. Writes of one
 // connection take turns, each whole.
 func (h *Conn) Write(p []byte) (int, error) {
 	n, err := h.c.write(p)
@@ -48,7 +48,7 @@ func (h *Conn) WriteBuffers(v *net.Buffers) (int64, error) {
 // ReadFrom sends everything that r gives until io.EOF, and returns how much that
 // was. It does not end the half: CloseWrite does. Other Writes may come between two
 // pieces that r gives. While r, a TCP or Unix socket, has nothing to read, no buffer is
-// held.
+// held (on Linux).
 func (h *Conn) ReadFrom(r io.Reader) (int64, error) {
 	n, err := h.c.readFrom(r)
 	runtime.KeepAlive(h)

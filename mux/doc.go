@@ -1,6 +1,6 @@
 // Package mux carries many logical connections over one transport connection.
 //
-// A transport is any net.Conn: TCP, TLS, a Unix socket, net.Pipe. [NewPipe] wraps
+// A transport is any net.Conn that is a byte stream: TCP, TLS, a Unix socket, net.Pipe. [NewPipe] wraps
 // one to open connections over it; [NewListener] wraps one to accept them, and can
 // open as well. Each connection is a [Conn], a full net.Conn, and bears a socket
 // address: in a proxy, the real client's.
@@ -18,10 +18,11 @@
 // No goroutine stands between a connection and the transport. Whoever waits in
 // Read reads the transport for everybody; whoever writes sends for everybody.
 // docs/ARCHITECTURE.md tells how. A session has at most two goroutines of its own,
-// both parked while it is idle; a connection has none.
+// both parked while it is idle, and over TLS one more for a moment when it fails; a
+// connection has none.
 //
 // # Concurrency
 //
-// Every method of Listener, Pipe and Conn may be called from any goroutine at any
+// Every method of Listener, Pipe, PendingConn and Conn may be called from any goroutine at any
 // time. No method keeps a slice that it was given once it has returned.
 package mux

@@ -76,8 +76,9 @@ const (
 	CodeNotAccepting Code = 11
 )
 
-// A ResetError is what a connection's calls return once it was given up by either end.
-// It answers errors.Is(err, syscall.ECONNRESET).
+// A ResetError is what a connection's calls return after a local Reset, and its Reads
+// after the peer's, where Writes return a *StoppedError. It answers
+// errors.Is(err, syscall.ECONNRESET).
 type ResetError struct {
 	Code   Code
 	Remote bool // whether the peer gave it up
@@ -97,12 +98,13 @@ func (e *ResetError) Error() string {
 // Is reports whether target is syscall.ECONNRESET.
 func (e *ResetError) Is(target error) bool { return target == syscall.ECONNRESET }
 
-// A RefusedError is what the opener's first Read or Write returns when the peer
-// refused the connection. It answers errors.Is(err, ErrRefused). (A vt-muxer peer
+// A RefusedError is what the opener's calls return once the peer's refusal has come;
+// Writes before that may have succeeded. It is also, with CodeDraining, for what a peer
+// that shuts down did not serve. It answers errors.Is(err, ErrRefused). (A vt-muxer peer
 // can't say so: there the opener reads io.EOF.)
 type RefusedError struct {
 	Code   Code
-	Reason string
+	Reason string // what the peer said; show it with %q
 }
 
 func (e *RefusedError) Error() string {
@@ -143,12 +145,12 @@ func (e *GoAwayError) Is(target error) bool { return target == io.ErrUnexpectedE
 // A ProtocolError tells which rule the peer broke and where. It answers
 // errors.Is(err, ErrProtocol), and the sentinel of the rule where there is one.
 type ProtocolError struct {
-	Offset uint64          // of the first byte after the offending header, in bytes from the session's first
+	Offset uint64          // bytes from the peer's first to the end of the offending header, and of its body if that is no payload
 	Frame  string          // the header, protocol 1; else empty
 	Addr   addr.SocketAddr // the connection the frame named, vt-muxer protocol; else zero
-	Code   Code            // what the peer was told, protocol 1
+	Code   Code            // what the peer was told, protocol 1; before its preface it is told nothing
 	Rule   string          // what was broken
-	Err    error           // the rule's sentinel, or nil
+	Err    error           // the rule's sentinel, a *wire.FrameError for a malformed frame, or nil
 }
 
 func (e *ProtocolError) Error() string {
@@ -162,15 +164,16 @@ func (e *ProtocolError) Error() string {
 // Is reports whether target is ErrProtocol.
 func (e *ProtocolError) Is(target error) bool { return target == ErrProtocol }
 
-// Unwrap returns the rule's sentinel.
+// Unwrap returns e.Err.
 func (e *ProtocolError) Unwrap() error { return e.Err }
 
 // A TransportError is why a session ended when its transport failed or ended.
-// Err is the transport's own error. It is io.EOF only when the transport ended
+// Err is the transport's own error, or ErrSilent, ErrWriteTimeout or io.ErrNoProgress,
+// which the session found by itself. It is io.EOF only when the transport ended
 // between two frames and with no connection open; where something was cut, it is
 // io.ErrUnexpectedEOF, which is not io.EOF.
 type TransportError struct {
-	Op  string // "read", "write" or "handshake"
+	Op  string // "read", "write", "handshake" or "keep-alive"
 	Err error
 }
 

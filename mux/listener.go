@@ -17,9 +17,10 @@ type Listener struct{ s *session }
 
 var _ net.Listener = (*Listener)(nil)
 
-// NewListener starts a session over transport, which is the session's from then
-// on: nothing else may read, write or close it, or set its deadlines. A nil cfg
-// means the defaults. It does not wait for the peer.
+// NewListener starts a session over transport, a stream, which is the session's from
+// then on: nothing else may read, write or close it, or set its deadlines, and the
+// session closes it when it ends. On an error the transport stays the caller's, as it
+// was. A nil cfg means the defaults. NewListener does not wait for the peer.
 func NewListener(transport net.Conn, cfg *Config) (*Listener, error) {
 	s, err := newSession(transport, cfg, true)
 	if err != nil {
@@ -28,9 +29,10 @@ func NewListener(transport net.Conn, cfg *Config) (*Listener, error) {
 	return &Listener{s}, nil
 }
 
-// Accept waits for the next connection and returns it, a *Conn. After the session
-// has ended it returns why: net.ErrClosed after Close, ErrDraining after Shutdown,
-// else a *TransportError or *ProtocolError.
+// Accept waits for the next connection and returns it, a *Conn. When no more come, it
+// returns why: ErrDraining while Shutdown runs, net.ErrClosed after Close and once
+// Shutdown has ended the session, else a *TransportError, *ProtocolError or
+// *GoAwayError.
 func (l *Listener) Accept() (net.Conn, error) {
 	c, err := l.AcceptConn(context.Background())
 	if err != nil {

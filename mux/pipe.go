@@ -12,9 +12,10 @@ import (
 // towards a Pipe are refused.
 type Pipe struct{ s *session }
 
-// NewPipe starts a session over transport, which is the session's from then on:
-// nothing else may read, write or close it, or set its deadlines. A nil cfg means
-// the defaults. It does not wait for the peer.
+// NewPipe starts a session over transport, a stream, which is the session's from then
+// on: nothing else may read, write or close it, or set its deadlines, and the session
+// closes it when it ends. On an error the transport stays the caller's, as it was. A nil
+// cfg means the defaults. NewPipe does not wait for the peer.
 func NewPipe(transport net.Conn, cfg *Config) (*Pipe, error) {
 	s, err := newSession(transport, cfg, false)
 	if err != nil {
@@ -23,12 +24,16 @@ func NewPipe(transport net.Conn, cfg *Config) (*Pipe, error) {
 	return &Pipe{s}, nil
 }
 
-// Open opens a connection that bears a, and returns without waiting for the peer:
-// the connection can be written to at once. The peer hears of it by the first Write or
-// Read, and within a millisecond if neither comes. ctx bounds the wait for room on the
-// transport, nothing later. Open returns ErrTooManyConns at Config.MaxConns and at the
-// peer's limit, ErrDraining after Shutdown at either end, and why the session ended
-// after that. A peer that refuses makes the connection's calls return a *RefusedError.
+// Open opens a connection that bears a, and waits for no answer: the connection can be
+// written to at once. The peer hears of it by the first Write or Read, and within a
+// millisecond if neither comes. Open returns ErrTooManyConns at Config.MaxConns and at
+// the peer's limit, ErrDraining after Shutdown at either end, ErrExhausted when the
+// session has no more IDs, and why the session ended after that. A peer that refuses
+// makes the connection's calls return a *RefusedError.
+//
+// ctx bounds what Open itself waits for, and nothing later: room on the transport; on a
+// Listener with ProtocolAuto the peer's first bytes, which tell the protocol; and beyond
+// 128 connections the peer's preface, which tells its limit.
 //
 // With the vt-muxer protocol an address names one connection at a time: Open returns
 // ErrAddrInUse while it belongs to one that both ends have not ended. And the two ends
@@ -44,7 +49,8 @@ type OpenOptions struct {
 	// Addr is the address that the connection bears.
 	Addr addr.SocketAddr
 	// Metadata goes to the peer with the open, which has it by PendingConn.Metadata.
-	// At most 1,024 bytes. The vt-muxer protocol can't carry any: OpenWith fails with
+	// It is copied. At most 1,024 bytes: OpenWith fails with syscall.EMSGSIZE if it is
+	// longer. The vt-muxer protocol can't carry any: OpenWith fails with
 	// errors.ErrUnsupported if it is not empty.
 	Metadata []byte
 }
@@ -55,9 +61,11 @@ func (p *Pipe) OpenWith(ctx context.Context, o OpenOptions) (*Conn, error) {
 }
 
 // Close ends the session at once: pending and later calls on it and on its
-// connections return net.ErrClosed. What was written before is still sent where the
-// transport takes it within half a second. Connections that were open end with an error
-// at the peer, never with io.EOF; with protocol 1 that is a *GoAwayError.
+// connections return net.ErrClosed, but Reads first return what was received, and
+// io.EOF where the peer's half had ended. What was written before is still sent where
+// the transport takes it within half a second. Connections that were open end with an
+// error at the peer, never with io.EOF; with protocol 1 that is a *GoAwayError, if the
+// transport takes it in that time.
 func (p *Pipe) Close() error { return p.s.close() }
 
 // Shutdown ends the session gracefully: nothing new is opened in either direction,
@@ -80,9 +88,10 @@ func (p *Pipe) Done() <-chan struct{} { return p.s.done }
 func (p *Pipe) Err() error { return p.s.err() }
 
 // Ping measures the round-trip time to the peer's session, waiting on the way
-// included. Calls at the same time share one measurement. The vt-muxer protocol has no
-// ping, so there it is the kernel's smoothed round-trip time of a TCP transport, and
-// errors.ErrUnsupported on others.
+// included. Calls at the same time share one measurement. When ctx is done, Ping returns
+// its error. The vt-muxer protocol has no ping, so there, and while a Listener does not
+// know the protocol, it is the kernel's smoothed round-trip time of a TCP transport on
+// Linux. With the vt-muxer protocol it is errors.ErrUnsupported elsewhere, and over TLS.
 func (p *Pipe) Ping(ctx context.Context) (time.Duration, error) { return p.s.ping(ctx) }
 
 // Stats returns a snapshot of the session's counters.

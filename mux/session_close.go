@@ -27,7 +27,7 @@ const (
 var (
 	errNoMetadata      = fmt.Errorf("mux: the vt-muxer protocol can't carry metadata: %w", errors.ErrUnsupported)
 	errMetadataTooLong = fmt.Errorf("mux: metadata is longer than %d bytes: %w", wire.MaxMetadata, syscall.EMSGSIZE)
-	errNoPing          = fmt.Errorf("mux: the vt-muxer protocol has no ping, and the transport is not TCP: %w", errors.ErrUnsupported)
+	errNoPing          = fmt.Errorf("mux: the vt-muxer protocol has no ping, and the system tells no round-trip time of this transport: %w", errors.ErrUnsupported)
 )
 
 // close ends the session now.

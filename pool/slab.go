@@ -14,7 +14,7 @@ const (
 	// bytes. The sizes between are the powers of two.
 	//
 	// The smallest is a page: less is not worth a reference count. The largest
-	// holds sixteen frames of the most payload; beyond that one read of a
+	// holds nearly sixteen frames of the most payload; beyond that one read of a
 	// transport brings nothing more.
 	MinSlab = 1 << minSlabBits
 	MaxSlab = 1 << maxSlabBits

@@ -13,7 +13,8 @@
 // [PutVTHeader] and read by [VTDecoder]. Protocol 1 begins with a [Preface] and goes
 // on with frames of several types: [Header] and the bodies, written by the other Put
 // functions and read by [Decoder]. The Put functions write only what the decoder of
-// the other end accepts, and panic rather than write anything else.
+// the other end accepts, and panic rather than write anything else; [PutHeader] alone
+// checks nothing but the length.
 //
 // Source: docs/PROTOCOL.md.
 package wire
