@@ -145,7 +145,7 @@ func (e *GoAwayError) Is(target error) bool { return target == io.ErrUnexpectedE
 // A ProtocolError tells which rule the peer broke and where. It answers
 // errors.Is(err, ErrProtocol), and the sentinel of the rule where there is one.
 type ProtocolError struct {
-	Offset uint64          // bytes from the peer's first to the end of the offending header, and of its body if that is no payload
+	Offset uint64          // bytes from the peer's first to the end of the offending header, or of its body where that is no payload
 	Frame  string          // the header, protocol 1; else empty
 	Addr   addr.SocketAddr // the connection the frame named, vt-muxer protocol; else zero
 	Code   Code            // what the peer was told, protocol 1; before its preface it is told nothing

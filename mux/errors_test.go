@@ -43,7 +43,7 @@ func TestErrorsAreWhatTheySay(t *testing.T) {
 		{&TransportError{Op: "write", Err: ErrWriteTimeout}, []error{ErrWriteTimeout}, []string{"transport write", "WriteTimeout"}},
 		{ErrProtocol, []error{ErrProtocol}, []string{"protocol violation by the peer"}},
 		{errNoMetadata, []error{errors.ErrUnsupported}, []string{"vt-muxer protocol", "metadata"}},
-		{errNoPing, []error{errors.ErrUnsupported}, []string{"no ping", "not TCP"}},
+		{errNoPing, []error{errors.ErrUnsupported}, []string{"no ping", "round-trip time"}},
 		{&ResetError{}, []error{syscall.ECONNRESET}, []string{"reset locally", "code 0"}},
 		{&ResetError{Code: 300}, []error{syscall.ECONNRESET}, []string{"reset locally", "code 300"}},
 		{&ResetError{Code: 300, Remote: true}, []error{syscall.ECONNRESET}, []string{"reset by the peer", "code 300"}},
