@@ -98,9 +98,9 @@ type referee struct {
 	code  uint32          // of that
 
 	// What there was, to hold what is answered against.
-	pings, stops, resets, goAways int
-	acks, answers, ownResets      int
-	refused                       map[uint32]bool // the attacker's connections that the session has refused
+	pings, stops, resets, goAways, opens int
+	acks, answers, ownResets             int
+	refused                              map[uint32]bool // the attacker's connections that the session has refused
 
 	costMost int       // tokens that have been spent at most
 	tokens   int       // that are left at most, without late
@@ -151,6 +151,13 @@ func (r *referee) spends(least, most int) {
 	r.calmed = r.calmed || r.tokens+r.late < -2 && !(r.wasBlind && r.writes)
 }
 
+// openCosts notes that an OPEN may have got no place. 64 of those cost a token.
+func (r *referee) openCosts() {
+	if r.opens++; r.opens%64 == 0 {
+		r.spends(0, 1)
+	}
+}
+
 // heard takes bytes that the attacker sends. They are one round.
 func (r *referee) heard(b []byte) {
 	r.round++
@@ -187,12 +194,13 @@ func (r *referee) hear(f plainFrame) {
 			return
 		}
 		if r.seen = f.id; uint64(f.id) > r.ownLast {
-			r.spends(0, 1) // the session takes it as closed
+			r.late += 6 // the session takes it as closed
+			r.openCosts()
 			return
 		}
-		r.late += 2 + 2 // if it is accepted, and for the strays that its end makes free
+		r.late += 2 + 6 // if it is accepted, and for the strays that its end makes free
 		r.open(duelKey{false, f.id}).fresh = r.round
-		r.spends(0, 1)
+		r.openCosts()
 		return
 	case plainPing:
 		if f.flags&plainAck == 0 {
@@ -354,7 +362,7 @@ func (r *referee) say(f plainFrame) string {
 			return "the ID does not rise"
 		}
 		r.allotted = f.id
-		r.late += 2 + 2
+		r.late += 2 + 6
 		if k := (duelKey{true, f.id}); uint64(f.id) <= r.last && r.duels[k] == nil {
 			r.open(k)
 		}

@@ -12,7 +12,8 @@ type calm struct {
 	bytes  uint64 // payload both ways, and connections, that have been counted by then
 	conns  uint64
 
-	crossed uint64 // frames for closed connections that were free: see session.crossed
+	crossed  uint64 // frames for closed connections that were free: see session.crossed
+	refusals uint64 // OPENs that got no place
 
 	// allowance is how many bytes of stray DATA are free: what may be in flight for
 	// connections that we have refused.
@@ -24,6 +25,11 @@ const (
 	calmPerSecond = 100
 	calmBytes     = 4 << 10 // of payload, for one token
 	calmPerConn   = 2
+
+	// refusedPerToken is how many OPENs that get no place cost a token. An opener that
+	// keeps to the announced number does not know the backlog: with the defaults it may
+	// have 61,440 refused at once.
+	refusedPerToken = 64
 )
 
 // charge takes cost tokens and reports whether they were there. Nothing costs any once
@@ -57,8 +63,9 @@ func (s *session) charge(cost int64) bool {
 }
 
 // crossedPerConn is how many frames but DATA are free for each connection that has
-// been forgotten: a STOP and a WINDOW may have been on their way.
-const crossedPerConn = 2
+// been forgotten: a STOP, a RESET, and a WINDOW for each quarter of a window may have been
+// on their way.
+const crossedPerConn = 6
 
 // crossed reports whether a frame for a closed connection is one of those.
 func (s *session) crossed() bool {
@@ -85,6 +92,17 @@ func (s *session) stray(n int) *ProtocolError {
 			return nil
 		}
 	}
+}
+
+// noPlace charges for an OPEN that gets no place. What crosses its refusal is free.
+func (s *session) noPlace(what string) *ProtocolError {
+	k := &s.in.calm
+	k.refused(s.cfg.InitialWindow)
+	s.table.ended.Add(1)
+	if k.refusals++; k.refusals%refusedPerToken != 0 {
+		return nil
+	}
+	return s.cost(1, what)
 }
 
 // refused adds what may be in flight for a connection that we refuse: a window, and FIN.

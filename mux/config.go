@@ -58,7 +58,8 @@ type Config struct {
 	MaxConns int
 
 	// AcceptBacklog bounds the connections that the peer has opened and nobody has
-	// accepted yet. One beyond it is refused, and stalls nothing. Default: 4,096,
+	// accepted yet. One beyond it is refused, and stalls nothing. The peer does not know
+	// the number. Default: 4,096,
 	// or MaxConns if that is less; with the vt-muxer protocol MaxConns, since such a
 	// peer can't tell a refusal from an empty answer.
 	AcceptBacklog int
@@ -82,8 +83,8 @@ type Config struct {
 	// KeepAliveInterval is how long the transport may be silent before a PING is
 	// sent, and KeepAliveTimeout how long after that it may be silent both ways
 	// before the session ends (protocol 1; PROTOCOL.md, 2.10). Any byte that comes
-	// counts as life. Default: 15 s and 30 s. An interval below zero: no keep-alive. A
-	// timeout below zero is an error.
+	// counts as life. Default: 15 s and 30 s. An interval below zero: no keep-alive; else it
+	// must be at least 20 ms. A timeout below zero is an error.
 	KeepAliveInterval, KeepAliveTimeout time.Duration
 
 	// PrefaceTimeout bounds the time for the peer's preface (protocol 1), from the
@@ -121,6 +122,8 @@ const (
 	defaultWriteTimeout      = 30 * time.Second
 	defaultWriteTimeoutVT    = 5 * time.Minute
 
+	// minKeepAliveInterval: a PING costs the peer's tokens, of which there are 100 a second.
+	minKeepAliveInterval = 20 * time.Millisecond
 	// minMaxWindow is what a vt-muxer end holds for a connection at least: two
 	// payloads of the largest size.
 	minMaxWindow = 2 * 65535
@@ -168,6 +171,9 @@ func (cfg *Config) withDefaults() (Config, error) {
 		if *f.v == 0 {
 			*f.v = f.def
 		}
+	}
+	if i := c.KeepAliveInterval; i > 0 && i < minKeepAliveInterval {
+		return c, fmt.Errorf("mux: Config.KeepAliveInterval is %v: it must be at least %v, since a peer ends a session that sends too many PINGs; below zero for no keep-alive", i, minKeepAliveInterval)
 	}
 	if c.KeepAliveTimeout < 0 {
 		return c, fmt.Errorf("mux: Config.KeepAliveTimeout is %v: it must be above zero, or 0 for the default; to have no keep-alive, set KeepAliveInterval below zero", c.KeepAliveTimeout)

@@ -60,6 +60,7 @@ func TestDefaults(t *testing.T) {
 		{"a window that never grows", &Config{InitialWindow: 1 << 20, MaxWindow: 1 << 20}, with(func(c *Config) { c.InitialWindow, c.MaxWindow = 1<<20, 1<<20 })},
 		{"no bounds in time", &Config{KeepAliveInterval: -1, PrefaceTimeout: -1, SilenceTimeout: -1},
 			with(func(c *Config) { c.KeepAliveInterval, c.PrefaceTimeout, c.SilenceTimeout = -1, -1, -1 })},
+		{"the shortest keep-alive", &Config{KeepAliveInterval: 20 * time.Millisecond}, with(func(c *Config) { c.KeepAliveInterval = 20 * time.Millisecond })},
 		{"a write timeout of its own", &Config{WriteTimeout: 1}, with(func(c *Config) { c.WriteTimeout = 1 })},
 		{"a short handshake", &Config{HandshakeTimeout: 1}, with(func(c *Config) { c.HandshakeTimeout = 1 })},
 		{"a handshake without bound", &Config{HandshakeTimeout: -1}, with(func(c *Config) { c.HandshakeTimeout = -1 })},
@@ -146,6 +147,8 @@ func TestRefusedConfigs(t *testing.T) {
 		{Config{MaxWindow: 131069}, []string{"Config.MaxWindow", "131069", "at least 131070"}},
 		{Config{InitialWindow: 65535}, []string{"Config.InitialWindow", "65535", "at least 65536"}},
 		{Config{InitialWindow: -1}, []string{"Config.InitialWindow", "-1", "at least 65536"}},
+		{Config{KeepAliveInterval: 19 * time.Millisecond}, []string{"Config.KeepAliveInterval", "19ms", "at least 20ms", "below zero"}},
+		{Config{KeepAliveInterval: 1}, []string{"Config.KeepAliveInterval", "1ns", "at least 20ms"}},
 		{Config{InitialWindow: 1 << 20, MaxWindow: 1 << 19}, []string{"Config.MaxWindow", "524288", "at least 1048576"}},
 	} {
 		before := tt.cfg

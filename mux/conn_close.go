@@ -48,6 +48,9 @@ func (h *Conn) CloseRead() error {
 // *ResetError with code as well, its Writes a *StoppedError. The vt-muxer protocol has
 // no reset, so there the peer sees what Close would show it, and never the code. The
 // Conn needs no Close then.
+//
+// An opener should not reset more than 25 connections a second, 250 in a burst, that the
+// peer has not accepted yet: it would end the session as under attack (PROTOCOL.md, 2.13).
 func (h *Conn) Reset(code Code) error {
 	err := &ResetError{Code: code}
 	if h.c.closeWith(err, err, owesReset, code) {

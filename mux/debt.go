@@ -36,7 +36,7 @@ const (
 	maxDebtLen = max(wire.WindowLen+wire.StopLen+wire.ResetLen, wire.ResetLen+wire.MaxText)
 	// maxSessionDebtLen is the most that settleSession writes, without refusals.
 	maxSessionDebtLen = 2*wire.PingLen + wire.GoAwayLen + wire.MaxText
-	// maxRefusals bounds the refusals that are not sent yet.
+	// maxRefusals bounds the refusals that are not sent yet: runs of IDs.
 	maxRefusals = 1024
 )
 
@@ -205,26 +205,36 @@ func (g *goAway) put(b []byte) (n int, last bool) {
 	return wire.PutGoAway(b, g.last, uint32(g.code), g.text), g.code != CodeNone
 }
 
-// refusals are the REFUSED that we owe for connections that never got a place.
+// refusals are the REFUSED that we owe for connections that never got a place. The IDs of
+// a burst follow each other, so one place holds all of it.
 type refusals struct {
 	mu   sync.Mutex
 	list []refusal // at most maxRefusals
 }
 
+// A refusal is of the n IDs from id on.
 type refusal struct {
 	id   wire.ID
+	n    uint32
 	code Code
 }
 
-// add queues one and reports whether there was room.
-func (q *refusals) add(r refusal) bool {
+// add queues one, if there is room, and returns how many places are left.
+func (q *refusals) add(id wire.ID, code Code) (room int, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.list) >= maxRefusals {
-		return false
+	k := len(q.list)
+	if k > 0 {
+		if last := &q.list[k-1]; last.code == code && last.id+wire.ID(last.n) == id {
+			last.n++
+			return maxRefusals - k, true
+		}
 	}
-	q.list = append(q.list, r)
-	return true
+	if k >= maxRefusals {
+		return 0, false
+	}
+	q.list = append(q.list, refusal{id, 1, code})
+	return maxRefusals - k - 1, true
 }
 
 // put writes what there is room for, and reports whether that was all.
@@ -232,9 +242,13 @@ func (q *refusals) put(b []byte) (n int, all bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	i := 0
-	for ; i < len(q.list) && n+wire.ResetLen <= len(b); i++ {
-		r := q.list[i]
+	for i < len(q.list) && n+wire.ResetLen <= len(b) {
+		r := &q.list[i]
 		n += wire.PutReset(b[n:], wire.FlagYours|wire.FlagRefused, r.id, uint32(r.code))
+		r.id++
+		if r.n--; r.n == 0 {
+			i++
+		}
 	}
 	q.list = q.list[:copy(q.list, q.list[i:])]
 	if len(q.list) == 0 {

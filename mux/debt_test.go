@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -187,3 +188,66 @@ func TestManyEndsGoOutWithNoneLost(t *testing.T) {
 
 // send1 queues a frame and doesn't wait for it to be read.
 func (tc *vtTest) send1(f vtFrame) { tc.peer.queue(vtBytes(f)) }
+
+// TestRefusalsInARowShareAPlace, and are written one by one, whatever room there is.
+func TestRefusalsInARowShareAPlace(t *testing.T) {
+	type refused struct {
+		id   wire.ID
+		code Code
+	}
+	all := []refused{{1, 5}, {2, 5}, {3, 5}, {5, 5}, {6, 4}, {7, 5}, {8, 5}, {9, 4}, {11, 4}, {12, 4}}
+	var q refusals
+	for i, r := range all {
+		places := []int{1, 1, 1, 2, 3, 4, 4, 5, 6, 6}[i]
+		if room, ok := q.add(r.id, r.code); !ok || room != maxRefusals-places || len(q.list) != places {
+			t.Fatalf("ID %d: room for %d, %v; %d places", r.id, room, ok, len(q.list))
+		}
+	}
+	var b [2*wire.ResetLen + 1]byte
+	var got []refused
+	for {
+		n, done := q.put(b[:])
+		for at := 0; at < n; at += wire.ResetLen {
+			h := wire.View[wire.Header](b[at:])
+			if h.Flags != wire.FlagYours|wire.FlagRefused {
+				t.Fatalf("flags %x", h.Flags)
+			}
+			got = append(got, refused{wire.ID(h.ID.Get()), Code(wire.View[wire.CodeBody](b[at+wire.HeaderLen:]).Code.Get())})
+		}
+		if done {
+			break
+		}
+		if n != 2*wire.ResetLen {
+			t.Fatalf("%d bytes of %d are used, and more is owed", n, len(b))
+		}
+	}
+	if !slices.Equal(got, all) {
+		t.Errorf("refused are %v, want %v", got, all)
+	}
+	if q.list != nil {
+		t.Errorf("%v is kept", q.list)
+	}
+
+	// An ID may follow the last of a place that has been written in part.
+	q.add(20, 5)
+	q.add(21, 5)
+	q.add(22, 5)
+	q.put(b[:])
+	q.add(23, 5)
+	if want := (refusal{22, 2, 5}); len(q.list) != 1 || q.list[0] != want {
+		t.Errorf("owed are %v, want %v", q.list, want)
+	}
+
+	q = refusals{}
+	for i := range maxRefusals {
+		if room, ok := q.add(wire.ID(2*i+1), 5); !ok || room != maxRefusals-i-1 {
+			t.Fatalf("place %d: room for %d, %v", i, room, ok)
+		}
+	}
+	if _, ok := q.add(2*maxRefusals+1, 5); ok {
+		t.Error("there is room beyond the bound")
+	}
+	if room, ok := q.add(2*maxRefusals, 5); !ok || room != 0 {
+		t.Errorf("one that follows the last: room for %d, %v", room, ok)
+	}
+}

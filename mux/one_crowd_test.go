@@ -2,6 +2,7 @@ package mux
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -72,6 +73,49 @@ func TestHonestCrowdIsNoFlood(t *testing.T) {
 				ys[i].Close()
 			}
 		})
+	}
+}
+
+// TestOpensBeyondTheBacklogAreNoFlood: an opener keeps to the number that the peer has
+// announced, and can't know how many may wait to be accepted. Those beyond are refused, and
+// nothing else comes to harm.
+func TestOpensBeyondTheBacklogAreNoFlood(t *testing.T) {
+	const n = 60_000
+	p, l := sessionPair(t, overTCP)
+	ctx := bounded(t)
+	xs := make([]*Conn, n)
+	for i := range xs {
+		x, err := p.Open(ctx, testAddr(i))
+		if err != nil {
+			t.Fatalf("Open %d: %v, %v", i, err, l.Err())
+		}
+		xs[i] = x
+	}
+	if _, err := p.Ping(ctx); err != nil { // all were read when it is answered
+		t.Fatalf("Ping: %v, %v", err, l.Err())
+	}
+	if got := l.Stats().Refused; got != n-defaultBacklog {
+		t.Errorf("%d were refused, want %d", got, n-defaultBacklog)
+	}
+	var b [1]byte
+	for i := defaultBacklog; i < n; i += 1000 {
+		var refused *RefusedError
+		if _, err := xs[i].Read(b[:]); !errors.As(err, &refused) || refused.Code != CodeBacklog {
+			t.Fatalf("Read on connection %d: %v, want it refused with code %d", i, err, CodeBacklog)
+		}
+	}
+	for i := range defaultBacklog {
+		y, err := l.AcceptConn(ctx)
+		if err != nil {
+			t.Fatalf("AcceptConn %d: %v", i, err)
+		}
+		y.Close()
+	}
+	for _, x := range xs {
+		x.Close()
+	}
+	if _, err := p.Ping(ctx); err != nil {
+		t.Fatalf("Ping: %v, %v", err, l.Err())
 	}
 }
 

@@ -284,12 +284,54 @@ func TestPingsShareOne(t *testing.T) {
 		if rtt := tc.p.Stats().RTT; rtt != 40*time.Millisecond {
 			tc.t.Errorf("Stats.RTT is %v, want 40 ms", rtt)
 		}
-		tc.wantNow("nothing more")
-		go ping(context.Background())
-		tc.sendNow(tc.wantPing("a later caller has a PING of its own"))
-		if r := <-results; r.err != nil || r.rtt > time.Millisecond {
-			tc.t.Errorf("Ping: %v, %v", r.rtt, r.err)
+		for range 2 {
+			go ping(context.Background())
 		}
+		tc.pass(59 * time.Millisecond)
+		tc.wantNow("99 ms after the first, it is too early for the next")
+		tc.pass(time.Millisecond)
+		tc.sendNow(tc.wantPing("later callers have a PING of their own"))
+		for range 2 {
+			if r := <-results; r.err != nil || r.rtt > time.Millisecond {
+				tc.t.Errorf("Ping: %v, %v", r.rtt, r.err)
+			}
+		}
+	})
+}
+
+// TestPingsInARow: however often Ping is called, the peer has a token for each PING.
+func TestPingsInARow(t *testing.T) {
+	oneRun(t, onePipe, func(tc *oneTest) {
+		tc.peer.pings = true
+		began := time.Now()
+		for i := range 100 {
+			ping := tc.startErr("Ping", func() error { _, err := tc.p.Ping(context.Background()); return err })
+			if i > 0 {
+				tc.wantNow("not yet")
+				tc.pass(callEvery)
+			}
+			tc.sendNow(tc.wantPing("the next"))
+			ping.want("Ping", 0, nil)
+		}
+		if took := time.Since(began); took != 99*callEvery {
+			tc.t.Errorf("100 Pings in a row took %v, want %v", took, 99*callEvery)
+		}
+		tc.wantAlive("they earned no tokens, and cost none here")
+
+		ctx, cancel := context.WithTimeout(context.Background(), callEvery/2)
+		defer cancel()
+		if _, err := tc.p.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			tc.t.Errorf("Ping whose context ends before it is time: %v", err)
+		}
+		tc.wantNow("and nothing was sent for it")
+		tc.pass(callEvery)
+		first := tc.startErr("Ping", func() error { _, err := tc.p.Ping(context.Background()); return err })
+		tc.sendNow(tc.wantPing("a last one"))
+		first.want("Ping", 0, nil)
+		late := tc.startErr("Ping", func() error { _, err := tc.p.Ping(context.Background()); return err })
+		late.wantBlocked("it is too early")
+		tc.p.Close()
+		late.want("Ping", 0, net.ErrClosed)
 	})
 }
 

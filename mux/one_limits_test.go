@@ -45,13 +45,13 @@ var oneCosts = []oneCost{
 	{"stray FIN", onePipe, closedConn,
 		func(int) []string { return []string{"FIN YOURS 1"} }, 1, 0},
 	{"stray WINDOW", onePipe, closedConn,
-		func(int) []string { return []string{"WINDOW YOURS 1 1000000"} }, 1, 2},
+		func(int) []string { return []string{"WINDOW YOURS 1 1000000"} }, 1, 6},
 	{"stray RESET", onePipe, closedConn,
-		func(int) []string { return []string{"RESET YOURS 1 9"} }, 1, 2},
+		func(int) []string { return []string{"RESET YOURS 1 9"} }, 1, 6},
 	{"stray REFUSED", onePipe, closedConn,
-		func(int) []string { return []string{"REFUSED 1 9"} }, 1, 2},
+		func(int) []string { return []string{"REFUSED 1 9"} }, 1, 6},
 	{"stray STOP", onePipe, closedConn,
-		func(int) []string { return []string{"STOP YOURS 1 9"} }, 1, 2},
+		func(int) []string { return []string{"STOP YOURS 1 9"} }, 1, 6},
 	{"DATA in a gap", oneListener, func(tc *oneTest) { tc.send("OPEN 9"); tc.accept(vtA) },
 		func(i int) []string { return []string{fmt.Sprintf(`DATA %d "x"`, 1+i%8)} }, 1, 0},
 	{"a frame of unknown type", onePipe, nil,
@@ -67,13 +67,24 @@ var oneCosts = []oneCost{
 	{"GOAWAY after the first ten, ever lower", onePipe, nil,
 		func(i int) []string { return []string{fmt.Sprintf("GOAWAY %d 0", 1<<20-i)} }, 1, 10},
 	{"OPEN beyond MaxConns", oneSetup{listen: true, cfg: Config{MaxConns: 1}}, func(tc *oneTest) { tc.acceptIDs(1) },
-		func(i int) []string { return []string{fmt.Sprintf("OPEN %d", i+2)} }, 1, 0},
+		opens(2), 1, 0},
 	{"OPEN beyond the backlog", oneSetup{listen: true, cfg: Config{AcceptBacklog: 1}}, func(tc *oneTest) { tc.send("OPEN 1") },
-		func(i int) []string { return []string{fmt.Sprintf("OPEN %d", i+2)} }, 1, 0},
+		opens(2), 1, 0},
 	{"OPEN towards a Pipe", onePipe, nil,
-		func(i int) []string { return []string{fmt.Sprintf("OPEN %d", i+1)} }, 1, 0},
+		opens(1), 1, 0},
 	{"OPEN above the last ID", oneListener, func(tc *oneTest) { tc.draining() },
-		func(i int) []string { return []string{fmt.Sprintf("OPEN %d", i+2)} }, 1, 0},
+		opens(2), 1, 0},
+}
+
+// opens are as many OPENs as cost a token where they get no place, the first for ID first.
+func opens(first int) func(int) []string {
+	return func(i int) []string {
+		lines := make([]string, 64)
+		for j := range lines {
+			lines[j] = fmt.Sprintf("OPEN %d", first+64*i+j)
+		}
+		return lines
+	}
 }
 
 // closedConn opens a connection that both ends end.
@@ -289,30 +300,30 @@ func TestAllowanceForWhatCrossesARefusal(t *testing.T) {
 		times  int
 		cost   int // of all, with the refusal
 	}{
-		{"small DATA", byBacklog, refuse, `DATA 3 "x"`, 65537, 1},
-		{"small DATA, too many", byBacklog, refuse, `DATA 3 "x"`, 65547, 11},
-		{"empty DATA", byBacklog, refuse, `DATA 3 ""`, 65538, 2},
-		{"FIN", byBacklog, refuse, "FIN 3", 65539, 3},
-		{"large DATA", byBacklog, refuse, "DATA 3 16384*x", 4, 1},
-		{"large DATA, too much", byBacklog, refuse, "DATA 3 16384*x", 6, 3},
-		{"DATA to the last byte", byBacklog, refuse, "DATA 3 32768*x", 2, 1},
-		{"DATA of one byte too much", byBacklog, refuse, "DATA 3 32769*x", 2, 2},
-		{"DATA of another size", byBacklog, refuse, "DATA 3 300*x", 219, 2}, // 218 × 300 = 65,400
-		{"WINDOW", byBacklog, refuse, "WINDOW 3 1000000", 3, 2},
-		{"STOP", byBacklog, refuse, "STOP 3 9", 3, 2},
+		{"small DATA", byBacklog, refuse, `DATA 3 "x"`, 65537, 0},
+		{"small DATA, too many", byBacklog, refuse, `DATA 3 "x"`, 65547, 10},
+		{"empty DATA", byBacklog, refuse, `DATA 3 ""`, 65538, 1},
+		{"FIN", byBacklog, refuse, "FIN 3", 65539, 2},
+		{"large DATA", byBacklog, refuse, "DATA 3 16384*x", 4, 0},
+		{"large DATA, too much", byBacklog, refuse, "DATA 3 16384*x", 6, 2},
+		{"DATA to the last byte", byBacklog, refuse, "DATA 3 32768*x", 2, 0},
+		{"DATA of one byte too much", byBacklog, refuse, "DATA 3 32769*x", 2, 1},
+		{"DATA of another size", byBacklog, refuse, "DATA 3 300*x", 219, 1}, // 218 × 300 = 65,400
+		{"WINDOW", byBacklog, refuse, "WINDOW 3 1000000", 7, 1},
+		{"STOP", byBacklog, refuse, "STOP 3 9", 7, 1},
 		{"DATA of an earlier connection", byBacklog, func(tc *oneTest) { tc.sendNow("OPEN 4", "OPEN 5"); tc.wantNow("refused", "REFUSED 5 5 *") },
-			`DATA 3 "x"`, 65538, 2},
+			`DATA 3 "x"`, 65538, 1},
 		{"by a Pipe", onePipe, func(tc *oneTest) {
 			tc.sendNow("OPEN 1", "OPEN 3")
 			tc.wantNow("refused", "REFUSED 1 11 *", "REFUSED 3 11 *")
 		},
-			`DATA 3 "x"`, 131075, 3},
+			`DATA 3 "x"`, 131075, 1},
 		{"by the application", oneListener, func(tc *oneTest) {
 			tc.sendNow("OPEN 3")
 			tc.pending().Reject(300, "")
 			tc.wantNow("refused", "REFUSED 3 300")
 		}, `DATA 3 "x"`, 65538, 1},
-		{"with a window of 131,072", oneSetup{listen: true, cfg: Config{AcceptBacklog: 1, InitialWindow: 131072}}, refuse, `DATA 3 "x"`, 131074, 2},
+		{"with a window of 131,072", oneSetup{listen: true, cfg: Config{AcceptBacklog: 1, InitialWindow: 131072}}, refuse, `DATA 3 "x"`, 131074, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			oneRun(t, tt.setup, func(tc *oneTest) {
@@ -356,7 +367,7 @@ func TestAllowanceIsLeftAsItIs(t *testing.T) {
 		tc.sendNow("OPEN 1", "DATA 1 65000*x", "DATA 1 538*x", "DATA 1 530*x", "DATA 1 8*x")
 		tc.wantNow("refused", "REFUSED 1 11 *")
 		// 65,537 - 65,000 = 537; 538 costs a token; 537 - 530 = 7; 8 costs a token.
-		tc.wantTokens("the OPEN and two DATA", 1000-3)
+		tc.wantTokens("two DATA", 1000-2)
 	})
 }
 
@@ -371,8 +382,8 @@ func TestDataAboveTheLastIDIsFree(t *testing.T) {
 	})
 }
 
-// TestRefusalsThatCantBeSent end the session when they are more than 1,024, so that a
-// peer that reads nothing costs no memory.
+// TestRefusalsThatCantBeSent end the session when they are more than 1,024 whose IDs do not
+// follow each other, so that a peer that reads nothing costs no memory.
 func TestRefusalsThatCantBeSent(t *testing.T) {
 	oneRun(t, onePipe, func(tc *oneTest) {
 		tc.full()
@@ -381,7 +392,7 @@ func TestRefusalsThatCantBeSent(t *testing.T) {
 		for ; sent < 40_000 && tc.p.Err() == nil; sent += 400 {
 			var b []byte
 			for i := range 400 {
-				b = append(b, oneEncode(fmt.Sprintf("OPEN %d", sent+i+1))...)
+				b = append(b, oneEncode(fmt.Sprintf("OPEN %d", 2*(sent+i)+1))...)
 			}
 			tc.sendRaw(b)
 			if tc.p.Err() == nil {

@@ -170,7 +170,7 @@ func oneStates() (all []oneState) {
 	return append(all,
 		oneState{name: "not opened by the peer", column: "unopened", listen: true, enter: nobody},
 		oneState{name: "not opened by the peer of a pipe", column: "unopened", enter: nobody},
-		oneState{name: "above the last ID", column: "refused", gap: true, listen: true, id: 2,
+		oneState{name: "above the last ID", column: "refused", listen: true, id: 2,
 			enter: func(tc *oneTest, _ *oneState) *Conn {
 				tc.draining()
 				tc.send("OPEN 2")
@@ -208,7 +208,7 @@ type oneCell struct {
 	tokens int
 }
 
-// crossing returns what a frame but DATA for a closed connection costs: the first two
+// crossing returns what a frame but DATA for a closed connection costs: the first six
 // are free, where there was one.
 func (st *oneState) crossing() int {
 	if st.gap {
@@ -230,7 +230,7 @@ func (st *oneState) cells() (cells []oneCell) {
 		case strings.HasPrefix(row.frame, "OPEN"):
 			cell.frame = st.in("OPEN ID")
 			if cell.effect == "opens" && !st.listen {
-				cell.effect, cell.next, cell.tokens = "refused", "refused", 1
+				cell.effect, cell.next, cell.tokens = "refused", "refused", 0
 			} else if cell.effect == "opens" {
 				cell.next = "both"
 			}

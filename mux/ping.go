@@ -17,6 +17,7 @@ type pinger struct {
 	out     bool     // one is out, or owed
 	seq     uint64   // the 8 bytes of the latest
 	sentAt  int64    // when it was asked for
+	called  int64    // when one was last sent because Ping was called; 0: never
 	waiters waitList // who waits for its ACK
 	acked   uint64   // the latest that was answered
 	last    int64    // what it took, in nanoseconds
@@ -29,6 +30,10 @@ type pinger struct {
 
 // probeEvery bounds how often a PING is sent only to know the round-trip time.
 const probeEvery = 100 * time.Millisecond
+
+// callEvery bounds how often one is sent because Ping is called: the peer ends a session
+// that sends more than it has tokens for, 100 a second (PROTOCOL.md, 2.13).
+const callEvery = 100 * time.Millisecond
 
 // send makes sure that a PING is out. The caller flushes, or send does.
 func (p *pinger) send(s *session) {
@@ -122,16 +127,24 @@ func (p *pinger) close(s *session) {
 	p.mu.Unlock()
 }
 
-// join makes w wait for the ACK of a PING, which begins if none is out.
-func (p *pinger) join(s *session, w *waiter) (began bool) {
+// join makes w wait for the ACK of a PING, which begins if none is out. Where it must not
+// begin yet, for patient says that callEvery is kept, join does nothing and returns when.
+func (p *pinger) join(s *session, w *waiter, patient bool) (began bool, early time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		w.satisfied.Store(true)
-		return false
+		return false, 0
+	}
+	if patient && !p.out {
+		now := s.now()
+		if early = time.Duration(p.called - now + int64(callEvery)); p.called != 0 && early > 0 {
+			return false, early
+		}
+		p.called = now
 	}
 	p.waiters.push(w)
-	return p.beginLocked(s)
+	return p.beginLocked(s), 0
 }
 
 // answered returns which PING was answered last, and what that took; began is the
@@ -148,7 +161,15 @@ func (s *session) roundTrip(ctx context.Context, fresh bool) (time.Duration, err
 	_, before, _ := s.pings.answered()
 	for {
 		w := s.waiters.get(nil)
-		if s.pings.join(s, w) {
+		began, early := s.pings.join(s, w, !fresh)
+		if early > 0 {
+			s.waiters.put(w)
+			if err := s.pause(ctx, early); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		if began {
 			s.tryFlush()
 		}
 		err := s.awaitAck(ctx, w)
@@ -161,6 +182,20 @@ func (s *session) roundTrip(ctx context.Context, fresh bool) (time.Duration, err
 		if acked, _, took := s.pings.answered(); !fresh || acked > before {
 			return took, nil
 		}
+	}
+}
+
+// pause waits for d, or until ctx or the session is done, and returns why it did not.
+func (s *session) pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-s.done:
+		return s.err()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

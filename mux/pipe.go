@@ -88,7 +88,8 @@ func (p *Pipe) Done() <-chan struct{} { return p.s.done }
 func (p *Pipe) Err() error { return p.s.err() }
 
 // Ping measures the round-trip time to the peer's session, waiting on the way
-// included. Calls at the same time share one measurement. When ctx is done, Ping returns
+// included. Calls at the same time share one measurement, and the next begins a tenth of a
+// second after it at the earliest. When ctx is done, Ping returns
 // its error. The vt-muxer protocol has no ping, so there, and while a Listener does not
 // know the protocol, it is the kernel's smoothed round-trip time of a TCP transport on
 // Linux. With the vt-muxer protocol it is errors.ErrUnsupported elsewhere, and over TLS.

@@ -163,8 +163,7 @@ func (s *session) onOpen(h *wire.Header, body []byte) *ProtocolError {
 	case ended:
 		return nil
 	case beyond: // it will learn that from the GOAWAY
-		s.in.calm.refused(s.cfg.InitialWindow)
-		return s.cost(1, "OPEN behind a GOAWAY")
+		return s.noPlace("OPENs behind a GOAWAY")
 	case !s.accepting:
 		return s.refuseOpen(id, CodeNotAccepting)
 	case full:
@@ -197,14 +196,16 @@ func (s *session) onOpen(h *wire.Header, body []byte) *ProtocolError {
 // refuseOpen answers an OPEN that gets no place. It keeps no state but the answer.
 func (s *session) refuseOpen(id wire.ID, code Code) *ProtocolError {
 	s.count.refused.Add(1)
-	s.in.calm.refused(s.cfg.InitialWindow)
-	s.table.ended.Add(1)
-	if !s.refusals.add(refusal{id, code}) {
+	room, ok := s.refusals.add(id, code)
+	if !ok {
 		return &ProtocolError{Code: CodeCalm, Rule: "too many OPENs are refused while the refusals are not read"}
 	}
 	s.owes.Or(owesRefusals)
 	s.in.owes = true
-	return s.cost(1, "OPEN that is refused")
+	if room < maxRefusals/2 {
+		s.tryFlush() // one read may bring more than there is room for
+	}
+	return s.noPlace("OPENs that are refused")
 }
 
 func (s *session) onControl(h *wire.Header, body []byte) *ProtocolError {
