@@ -53,16 +53,17 @@ func rapidResetAccepted(tc *oneTest, b *bystander) {
 	}
 	tc.wantHolding("eight handlers", holding{conns: 8, slots: 8})
 	tc.full()
-	const most = 1000*64 + 63
+	tc.drain(1000 - 20)
+	const most = 20*64 + 63
 	tc.flood(most, func(i int) []string { return openReset(i + 8) })
-	tc.wantAlive("64,063 OPENs beyond MaxConns")
+	tc.wantAlive("1,343 OPENs beyond MaxConns")
 	tc.wantHolding("and no more than before", holding{conns: 8, slots: 8})
 	b.want("meanwhile")
 	const last = 8 + most + 1
 	tc.peer.say(fmt.Sprintf("OPEN %d", last))
 	refused := tc.wantCalm("one more", last, "REFUSED ")["REFUSED "]
 	if _, peak := app.handlers(); refused != most && refused != most+1 || peak != 8 {
-		tc.t.Errorf("%d OPENs were refused, want 64,063; %d handlers at once, want 8", refused, peak)
+		tc.t.Errorf("%d OPENs were refused, want 1,343; %d handlers at once, want 8", refused, peak)
 	}
 }
 
@@ -110,15 +111,16 @@ func rapidCrossAccepted(tc *vtTest, b *bystander) {
 func refusalsUnread(tc *oneTest, b *bystander) {
 	tc.flood(4, func(i int) []string { return []string{fmt.Sprintf("OPEN %d", i+1)} })
 	before := heap()
+	tc.drain(1000 - 20)
 	tc.deaf(true)
-	const most = 1000*64 + 63
+	const most = 20*64 + 63 // refusals; 64 cost a token
 	tc.flood(most, func(i int) []string { return []string{fmt.Sprintf("OPEN %d", i+5)} })
-	tc.wantAlive("64,063 OPENs beyond MaxConns")
+	tc.wantAlive("1,343 OPENs beyond MaxConns")
 	got := holdingOf(tc.p.s)
 	if got.refusals > 2 || got.conns != 4 || got.owing != 0 {
 		tc.t.Errorf("the session holds %+v", got)
 	}
-	wantHeap(tc.t, "64,063 refusals", before, 2<<20) // the OPENs themselves, which the peer keeps, are 1.7 MB
+	wantHeap(tc.t, "1,343 refusals", before, 256<<10) // the peer's own bytes included
 	b.want("meanwhile")
 	tc.peer.say(fmt.Sprintf("OPEN %d", most+5))
 	tc.diesUnheard("one more", CodeCalm)
@@ -173,9 +175,10 @@ func endsUnread(tc *vtTest, b *bystander) {
 func openFlood(backlog int) func(*oneTest, *bystander) {
 	return func(tc *oneTest, b *bystander) {
 		n := goroutines()
-		const most = 1000*64 + 63
+		tc.drain(1000 - 20)
+		const most = 20*64 + 63
 		tc.flood(backlog+most, func(i int) []string { return []string{fmt.Sprintf("OPEN %d", i+1)} })
-		tc.wantAlive("64,063 OPENs beyond the limit")
+		tc.wantAlive("1,343 OPENs beyond the limit")
 		tc.wantHolding("the limit", holding{conns: backlog, slots: backlog, queued: backlog})
 		wantGoroutines(tc.t, "nothing runs for a connection", n+1) // the helper
 		b.want("meanwhile")
@@ -183,7 +186,7 @@ func openFlood(backlog int) func(*oneTest, *bystander) {
 		tc.peer.say(fmt.Sprintf("OPEN %d", last))
 		refused := tc.wantCalm("one more", wire.ID(last), "REFUSED ")["REFUSED "]
 		if refused != most && refused != most+1 { // GOAWAY may come before the last
-			tc.t.Errorf("%d OPENs were refused, want 64,063", refused)
+			tc.t.Errorf("%d OPENs were refused, want 1,343", refused)
 		}
 	}
 }
