@@ -383,7 +383,7 @@ func TestDataAboveTheLastIDIsFree(t *testing.T) {
 		tc.full()
 		tc.sendNow("OPEN 2", "DATA 2 1000*x", "DATA 2 1000*x FIN")
 		tc.wantNow("no answer")
-		tc.wantTokens("the OPEN", 999)
+		tc.wantTokens("an OPEN, with what follows it", 1000)
 	})
 }
 
