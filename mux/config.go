@@ -59,9 +59,8 @@ type Config struct {
 
 	// AcceptBacklog bounds the connections that the peer has opened and nobody has
 	// accepted yet. One beyond it is refused, and stalls nothing. The peer does not know
-	// the number. Default: 4,096,
-	// or MaxConns if that is less; with the vt-muxer protocol MaxConns, since such a
-	// peer can't tell a refusal from an empty answer.
+	// the number. Default: 4,096, or MaxConns if that is less; with the vt-muxer protocol
+	// MaxConns, since such a peer can't tell a refusal from an empty answer.
 	AcceptBacklog int
 
 	// InitialWindow is how many bytes the peer may send on a connection before any
