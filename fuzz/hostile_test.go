@@ -228,7 +228,7 @@ func (h *hunt) flush() {
 	}
 	h.look()
 	if h.r != nil {
-		h.r.round++
+		h.r.settled()
 	}
 }
 

@@ -101,6 +101,8 @@ type referee struct {
 	pings, stops, resets, goAways, opens int
 	acks, answers, ownResets             int
 	refused                              map[uint32]bool // the attacker's connections that the session has refused
+	places                               int             // that refusals of 64 IDs in a row, not yet sent, may take
+	place                                uint32          // the first ID of the latest
 
 	costMost int       // tokens that have been spent at most
 	tokens   int       // that are left at most, without late
@@ -151,10 +153,31 @@ func (r *referee) spends(least, most int) {
 	r.calmed = r.calmed || r.tokens+r.late < -2 && !(r.wasBlind && r.writes)
 }
 
-// openCosts notes that an OPEN may have got no place. 64 of those cost a token.
+// openCosts notes that an OPEN may have got no place. 128 of those cost a token.
 func (r *referee) openCosts() {
-	if r.opens++; r.opens%64 == 0 {
+	if r.opens++; r.opens%128 == 0 {
 		r.spends(0, 1)
+	}
+}
+
+// openWaits notes that an OPEN may be refused and that the refusal may wait. Refusals with
+// other codes than those before take places of their own; with half as many left over there
+// is room for these.
+func (r *referee) openWaits(id uint32) {
+	if r.places == 0 || id-r.place >= 64 {
+		r.places++
+		r.place = id
+	}
+	if r.places > 1024/2 {
+		r.may[codeCalm] = true
+	}
+}
+
+// settled notes that the session has said all that it had to say, if it was read.
+func (r *referee) settled() {
+	r.round++
+	if !r.wasBlind {
+		r.places = 0
 	}
 }
 
@@ -199,6 +222,7 @@ func (r *referee) hear(f plainFrame) {
 			return
 		}
 		r.late += 2 + 6 // if it is accepted, and for the strays that its end makes free
+		r.openWaits(f.id)
 		r.open(duelKey{false, f.id}).fresh = r.round
 		r.openCosts()
 		return

@@ -26,10 +26,9 @@ const (
 	calmBytes     = 4 << 10 // of payload, for one token
 	calmPerConn   = 2
 
-	// refusedPerToken is how many OPENs that get no place cost a token. An opener that
-	// keeps to the announced number does not know the backlog: with the defaults it may
-	// have 61,440 refused at once.
-	refusedPerToken = 64
+	// refusedPerToken is how many OPENs that get no place cost a token, at least: see
+	// noPlace.
+	refusedPerToken = 128
 )
 
 // charge takes cost tokens and reports whether they were there. Nothing costs any once
@@ -94,12 +93,14 @@ func (s *session) stray(n int) *ProtocolError {
 	}
 }
 
-// noPlace charges for an OPEN that gets no place. What crosses its refusal is free.
+// noPlace charges for an OPEN that gets no place. What crosses its refusal is free. An
+// opener that keeps to the announced number does not know the backlog, and may have nearly
+// as many refused at once: all of them cost half a full bucket.
 func (s *session) noPlace(what string) *ProtocolError {
 	k := &s.in.calm
 	k.refused(s.cfg.InitialWindow)
 	s.table.ended.Add(1)
-	if k.refusals++; k.refusals%refusedPerToken != 0 {
+	if k.refusals++; k.refusals%uint64(max(refusedPerToken, s.cfg.MaxConns/512)) != 0 {
 		return nil
 	}
 	return s.cost(1, what)

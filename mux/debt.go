@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -36,8 +37,11 @@ const (
 	maxDebtLen = max(wire.WindowLen+wire.StopLen+wire.ResetLen, wire.ResetLen+wire.MaxText)
 	// maxSessionDebtLen is the most that settleSession writes, without refusals.
 	maxSessionDebtLen = 2*wire.PingLen + wire.GoAwayLen + wire.MaxText
-	// maxRefusals bounds the refusals that are not sent yet: runs of IDs.
-	maxRefusals = 1024
+	// refusalLen is how many IDs in a row share a place among the refusals.
+	refusalLen = 64
+	// maxRefusals bounds the refusals that are not sent yet, in places: enough for the
+	// 65,536 connections that Config.MaxConns lets an opener have by default.
+	maxRefusals = defaultMaxConns / refusalLen
 )
 
 // A debtStack holds the connections that owe something, each once.
@@ -205,36 +209,39 @@ func (g *goAway) put(b []byte) (n int, last bool) {
 	return wire.PutGoAway(b, g.last, uint32(g.code), g.text), g.code != CodeNone
 }
 
-// refusals are the REFUSED that we owe for connections that never got a place. The IDs of
-// a burst follow each other, so one place holds all of it.
+// refusals are the REFUSED that we owe for connections that never got a place. One read may
+// bring thousands of OPENs, and the flusher may not get to run meanwhile. So they are kept
+// in little space: an opener that uses each ID, and keeps to the announced number, finds
+// room for all of it, though some in between were taken.
 type refusals struct {
 	mu   sync.Mutex
-	list []refusal // at most maxRefusals
+	list []refusal
 }
 
-// A refusal is of the n IDs from id on.
+// A refusal is of the IDs id+i where bit i of ids is set.
 type refusal struct {
+	ids  uint64
 	id   wire.ID
-	n    uint32
 	code Code
 }
 
-// add queues one, if there is room, and returns how many places are left.
-func (q *refusals) add(id wire.ID, code Code) (room int, ok bool) {
+// add queues one, if there is room for it in most places, and reports whether there was,
+// and how many are left. IDs only rise.
+func (q *refusals) add(id wire.ID, code Code, most int) (room int, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	k := len(q.list)
 	if k > 0 {
-		if last := &q.list[k-1]; last.code == code && last.id+wire.ID(last.n) == id {
-			last.n++
-			return maxRefusals - k, true
+		if last := &q.list[k-1]; last.code == code && id-last.id < refusalLen {
+			last.ids |= 1 << (id - last.id)
+			return most - k, true
 		}
 	}
-	if k >= maxRefusals {
+	if k >= most {
 		return 0, false
 	}
-	q.list = append(q.list, refusal{id, 1, code})
-	return maxRefusals - k - 1, true
+	q.list = append(q.list, refusal{1, id, code})
+	return most - k - 1, true
 }
 
 // put writes what there is room for, and reports whether that was all.
@@ -244,9 +251,9 @@ func (q *refusals) put(b []byte) (n int, all bool) {
 	i := 0
 	for i < len(q.list) && n+wire.ResetLen <= len(b) {
 		r := &q.list[i]
-		n += wire.PutReset(b[n:], wire.FlagYours|wire.FlagRefused, r.id, uint32(r.code))
-		r.id++
-		if r.n--; r.n == 0 {
+		id := r.id + wire.ID(bits.TrailingZeros64(r.ids))
+		n += wire.PutReset(b[n:], wire.FlagYours|wire.FlagRefused, id, uint32(r.code))
+		if r.ids &= r.ids - 1; r.ids == 0 {
 			i++
 		}
 	}

@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -189,17 +190,17 @@ func TestManyEndsGoOutWithNoneLost(t *testing.T) {
 // send1 queues a frame and doesn't wait for it to be read.
 func (tc *vtTest) send1(f vtFrame) { tc.peer.queue(vtBytes(f)) }
 
-// TestRefusalsInARowShareAPlace, and are written one by one, whatever room there is.
+// TestRefusalsInARowShareAPlace, 64 IDs each, and are written one by one, whatever room there is.
 func TestRefusalsInARowShareAPlace(t *testing.T) {
 	type refused struct {
 		id   wire.ID
 		code Code
 	}
-	all := []refused{{1, 5}, {2, 5}, {3, 5}, {5, 5}, {6, 4}, {7, 5}, {8, 5}, {9, 4}, {11, 4}, {12, 4}}
+	all := []refused{{1, 5}, {2, 5}, {4, 5}, {64, 5}, {65, 5}, {66, 4}, {67, 5}, {130, 5}, {131, 5}, {math.MaxUint32 - 1, 5}, {math.MaxUint32, 5}}
 	var q refusals
 	for i, r := range all {
-		places := []int{1, 1, 1, 2, 3, 4, 4, 5, 6, 6}[i]
-		if room, ok := q.add(r.id, r.code); !ok || room != maxRefusals-places || len(q.list) != places {
+		places := []int{1, 1, 1, 1, 2, 3, 4, 4, 5, 6, 6}[i]
+		if room, ok := q.add(r.id, r.code, maxRefusals); !ok || room != maxRefusals-places || len(q.list) != places {
 			t.Fatalf("ID %d: room for %d, %v; %d places", r.id, room, ok, len(q.list))
 		}
 	}
@@ -228,26 +229,34 @@ func TestRefusalsInARowShareAPlace(t *testing.T) {
 		t.Errorf("%v is kept", q.list)
 	}
 
-	// An ID may follow the last of a place that has been written in part.
-	q.add(20, 5)
-	q.add(21, 5)
-	q.add(22, 5)
+	// A place that has been written in part takes more.
+	q.add(20, 5, maxRefusals)
+	q.add(21, 5, maxRefusals)
+	q.add(22, 5, maxRefusals)
 	q.put(b[:])
-	q.add(23, 5)
-	if want := (refusal{22, 2, 5}); len(q.list) != 1 || q.list[0] != want {
+	q.add(24, 5, maxRefusals)
+	if want := (refusal{1<<2 | 1<<4, 20, 5}); len(q.list) != 1 || q.list[0] != want {
 		t.Errorf("owed are %v, want %v", q.list, want)
 	}
 
+	// The announced number fits, though every other OPEN was taken.
 	q = refusals{}
-	for i := range maxRefusals {
-		if room, ok := q.add(wire.ID(2*i+1), 5); !ok || room != maxRefusals-i-1 {
+	for id := wire.ID(100); id < 100+defaultMaxConns; id += 2 {
+		if _, ok := q.add(id, 5, maxRefusals); !ok {
+			t.Fatalf("no room for ID %d", id)
+		}
+	}
+	q = refusals{}
+	const most = 10
+	for i := range most {
+		if room, ok := q.add(wire.ID(refusalLen*i+1), 5, most); !ok || room != most-i-1 {
 			t.Fatalf("place %d: room for %d, %v", i, room, ok)
 		}
 	}
-	if _, ok := q.add(2*maxRefusals+1, 5); ok {
-		t.Error("there is room beyond the bound")
+	if room, ok := q.add(refusalLen*most, 5, most); !ok || room != 0 {
+		t.Errorf("the last that shares a place: room for %d, %v", room, ok)
 	}
-	if room, ok := q.add(2*maxRefusals, 5); !ok || room != 0 {
-		t.Errorf("one that follows the last: room for %d, %v", room, ok)
+	if _, ok := q.add(refusalLen*most+1, 5, most); ok {
+		t.Error("there is room beyond the bound")
 	}
 }

@@ -53,17 +53,17 @@ func rapidResetAccepted(tc *oneTest, b *bystander) {
 	}
 	tc.wantHolding("eight handlers", holding{conns: 8, slots: 8})
 	tc.full()
-	tc.drain(1000 - 20)
-	const most = 20*64 + 63
+	tc.drain(1000 - 10)
+	const most = 10*128 + 127
 	tc.flood(most, func(i int) []string { return openReset(i + 8) })
-	tc.wantAlive("1,343 OPENs beyond MaxConns")
+	tc.wantAlive("1,407 OPENs beyond MaxConns")
 	tc.wantHolding("and no more than before", holding{conns: 8, slots: 8})
 	b.want("meanwhile")
 	const last = 8 + most + 1
 	tc.peer.say(fmt.Sprintf("OPEN %d", last))
 	refused := tc.wantCalm("one more", last, "REFUSED ")["REFUSED "]
 	if _, peak := app.handlers(); refused != most || peak != 8 {
-		tc.t.Errorf("%d OPENs were refused, want 1,343; %d handlers at once, want 8", refused, peak)
+		tc.t.Errorf("%d OPENs were refused, want 1,407; %d handlers at once, want 8", refused, peak)
 	}
 }
 
@@ -111,16 +111,16 @@ func rapidCrossAccepted(tc *vtTest, b *bystander) {
 func refusalsUnread(tc *oneTest, b *bystander) {
 	tc.flood(4, func(i int) []string { return []string{fmt.Sprintf("OPEN %d", i+1)} })
 	before := heap()
-	tc.drain(1000 - 20)
+	tc.drain(1000 - 10)
 	tc.deaf(true)
-	const most = 20*64 + 63 // refusals; 64 cost a token
+	const most = 10*128 + 127 // refusals; 128 cost a token
 	tc.flood(most, func(i int) []string { return []string{fmt.Sprintf("OPEN %d", i+5)} })
-	tc.wantAlive("1,343 OPENs beyond MaxConns")
+	tc.wantAlive("1,407 OPENs beyond MaxConns")
 	got := holdingOf(tc.p.s)
 	if got.refusals > 2 || got.conns != 4 || got.owing != 0 {
 		tc.t.Errorf("the session holds %+v", got)
 	}
-	wantHeap(tc.t, "1,343 refusals", before, 256<<10) // the peer's own bytes included
+	wantHeap(tc.t, "1,407 refusals", before, 256<<10) // the peer's own bytes included
 	b.want("meanwhile")
 	tc.peer.say(fmt.Sprintf("OPEN %d", most+5))
 	tc.diesUnheard("one more", CodeCalm)
@@ -137,12 +137,29 @@ func (tc *oneTest) diesUnheard(sentence string, code Code) {
 	tc.sent()
 }
 
-// R1: the queue of refusals has a bound of its own, for who leaves gaps between the IDs.
+// An OPEN that is taken in between needs no more room for the refusals.
+func refusalsWithGaps(tc *oneTest, b *bystander) {
+	const n = 3 * maxRefusals
+	tc.deaf(true)
+	tc.flood(n, func(i int) []string { return []string{fmt.Sprintf("OPEN %d", 2*i+1)} })
+	tc.wantAlive("3,072 OPENs that are refused, their IDs not in a row")
+	if got := holdingOf(tc.p.s); got.refusals > 2*n/refusalLen {
+		tc.t.Errorf("the session holds %+v", got)
+	}
+	b.want("meanwhile")
+	tc.deaf(false)
+	synctest.Wait()
+	if got := len(tc.sent()); got != n {
+		tc.t.Errorf("%d were refused, want %d", got, n)
+	}
+}
+
+// R1: the queue of refusals has a bound of its own, for who leaves wide gaps between the IDs.
 func refusalsUnreadByAPipe(tc *oneTest, b *bystander) {
 	tc.deaf(true)
 	sent := 0
 	for tc.p.Err() == nil && sent < 5000 {
-		tc.flood(200, func(i int) []string { return []string{fmt.Sprintf("OPEN %d", 2*(sent+i)+1)} })
+		tc.flood(200, func(i int) []string { return []string{fmt.Sprintf("OPEN %d", refusalLen*(sent+i)+1)} })
 		sent += 200
 		if got := holdingOf(tc.p.s); got.refusals > maxRefusals {
 			tc.t.Fatalf("%d refusals wait to be sent", got.refusals)
@@ -175,10 +192,10 @@ func endsUnread(tc *vtTest, b *bystander) {
 func openFlood(backlog int) func(*oneTest, *bystander) {
 	return func(tc *oneTest, b *bystander) {
 		n := goroutines()
-		tc.drain(1000 - 20)
-		const most = 20*64 + 63
+		tc.drain(1000 - 10)
+		const most = 10*128 + 127
 		tc.flood(backlog+most, func(i int) []string { return []string{fmt.Sprintf("OPEN %d", i+1)} })
-		tc.wantAlive("1,343 OPENs beyond the limit")
+		tc.wantAlive("1,407 OPENs beyond the limit")
 		tc.wantHolding("the limit", holding{conns: backlog, slots: backlog, queued: backlog})
 		wantGoroutines(tc.t, "nothing runs for a connection", n+1) // the helper
 		b.want("meanwhile")
@@ -186,7 +203,7 @@ func openFlood(backlog int) func(*oneTest, *bystander) {
 		tc.peer.say(fmt.Sprintf("OPEN %d", last))
 		refused := tc.wantCalm("one more", wire.ID(last), "REFUSED ")["REFUSED "]
 		if refused != most {
-			tc.t.Errorf("%d OPENs were refused, want 1,343", refused)
+			tc.t.Errorf("%d OPENs were refused, want 1,407", refused)
 		}
 	}
 }

@@ -80,7 +80,7 @@ func TestHonestCrowdIsNoFlood(t *testing.T) {
 // announced, and can't know how many may wait to be accepted. Those beyond are refused, and
 // nothing else comes to harm.
 func TestOpensBeyondTheBacklogAreNoFlood(t *testing.T) {
-	const n = 60_000
+	const n = defaultMaxConns
 	p, l := sessionPair(t, overTCP)
 	ctx := bounded(t)
 	xs := make([]*Conn, n)

@@ -387,8 +387,8 @@ func TestDataAboveTheLastIDIsFree(t *testing.T) {
 	})
 }
 
-// TestRefusalsThatCantBeSent end the session when they are more than 1,024 whose IDs do not
-// follow each other, so that a peer that reads nothing costs no memory.
+// TestRefusalsThatCantBeSent end the session when they take more than 1,024 places, so that a
+// peer that reads nothing costs no memory.
 func TestRefusalsThatCantBeSent(t *testing.T) {
 	oneRun(t, onePipe, func(tc *oneTest) {
 		tc.full()
@@ -397,7 +397,7 @@ func TestRefusalsThatCantBeSent(t *testing.T) {
 		for ; sent < 40_000 && tc.p.Err() == nil; sent += 400 {
 			var b []byte
 			for i := range 400 {
-				b = append(b, oneEncode(fmt.Sprintf("OPEN %d", 2*(sent+i)+1))...)
+				b = append(b, oneEncode(fmt.Sprintf("OPEN %d", refusalLen*(sent+i)+1))...)
 			}
 			tc.sendRaw(b)
 			if tc.p.Err() == nil {

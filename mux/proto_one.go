@@ -196,13 +196,14 @@ func (s *session) onOpen(h *wire.Header, body []byte) *ProtocolError {
 // refuseOpen answers an OPEN that gets no place. It keeps no state but the answer.
 func (s *session) refuseOpen(id wire.ID, code Code) *ProtocolError {
 	s.count.refused.Add(1)
-	room, ok := s.refusals.add(id, code)
+	most := max(maxRefusals, s.cfg.MaxConns/refusalLen)
+	room, ok := s.refusals.add(id, code, most)
 	if !ok {
 		return &ProtocolError{Code: CodeCalm, Rule: "too many OPENs are refused while the refusals are not read"}
 	}
 	s.owes.Or(owesRefusals)
 	s.in.owes = true
-	if room < maxRefusals/2 {
+	if room < most/2 {
 		s.tryFlush() // one read may bring more than there is room for
 	}
 	return s.noPlace("OPENs that are refused")

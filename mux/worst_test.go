@@ -15,7 +15,7 @@ import (
 const (
 	worstSession    = 320 << 10 // staging, the slab that is read into, what describes the session
 	worstConnection = 2 << 10   // state, Conn and table entry, with the longest metadata
-	worstRefusals   = 16 << 10  // of OPENs that got no place: 1,024 of 12 bytes, and room to grow
+	worstRefusals   = 20 << 10  // of OPENs that got no place: 1,024 places of 16 bytes, and room to grow
 	worstPinned     = 64 << 10  // of a connection: a slab that is read in part
 	worstFactor     = 4         // bytes that a byte unread can pin: a piece of 16 KiB a slab of 64
 )
@@ -77,7 +77,7 @@ func TestWorstCaseMemory(t *testing.T) {
 			for range 3 { // the first is on its way
 				tc.pass(10 * time.Second)
 				id := int(tc.p.s.table.seen)
-				tc.flood(510, func(i int) []string { return []string{fmt.Sprintf("OPEN %d", id+2*i+2)} })
+				tc.flood(510, func(i int) []string { return []string{fmt.Sprintf("OPEN %d", id+refusalLen*(i+1))} })
 			}
 			tc.wantAlive("all that is allowed")
 			got := holdingOf(tc.p.s)
