@@ -79,9 +79,9 @@ var oneCosts = []oneCost{
 // opens are as many OPENs as cost a token where they get no place, the first for ID first.
 func opens(first int) func(int) []string {
 	return func(i int) []string {
-		lines := make([]string, 64)
+		lines := make([]string, refusedPerToken)
 		for j := range lines {
-			lines[j] = fmt.Sprintf("OPEN %d", first+64*i+j)
+			lines[j] = fmt.Sprintf("OPEN %d", first+refusedPerToken*i+j)
 		}
 		return lines
 	}

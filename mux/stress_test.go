@@ -35,7 +35,7 @@ func TestEveryByteThatIsCountedArrives(t *testing.T) {
 }
 
 func stress(t *testing.T, tr transport, seed uint64) {
-	sessions, each, turns := 3, 12, 40
+	sessions, each, turns := 3, 12, 24
 	if raceEnabled || testing.Short() {
 		sessions, each, turns = 2, 8, 16
 	}
