@@ -168,15 +168,15 @@ func (r *referee) openWaits(id uint32) {
 		r.places++
 		r.place = id
 	}
-	if r.places > 1024/2 {
+	if r.places > 2048/2 {
 		r.may[codeCalm] = true
 	}
 }
 
-// settled notes that the session has said all that it had to say, if it was read.
+// settled notes that the session has said all that it had to say, if it is read.
 func (r *referee) settled() {
 	r.round++
-	if !r.wasBlind {
+	if !r.blind {
 		r.places = 0
 	}
 }

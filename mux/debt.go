@@ -39,9 +39,9 @@ const (
 	maxSessionDebtLen = 2*wire.PingLen + wire.GoAwayLen + wire.MaxText
 	// refusalLen is how many IDs in a row share a place among the refusals.
 	refusalLen = 64
-	// maxRefusals bounds the refusals that are not sent yet, in places: enough for the
-	// 65,536 connections that Config.MaxConns lets an opener have by default.
-	maxRefusals = defaultMaxConns / refusalLen
+	// maxRefusals bounds the refusals that are not sent yet, in places: twice what the
+	// 65,536 connections take that Config.MaxConns lets an opener have by default.
+	maxRefusals = 2 * defaultMaxConns / refusalLen
 )
 
 // A debtStack holds the connections that owe something, each once.
@@ -212,7 +212,7 @@ func (g *goAway) put(b []byte) (n int, last bool) {
 // refusals are the REFUSED that we owe for connections that never got a place. One read may
 // bring thousands of OPENs, and the flusher may not get to run meanwhile. So they are kept
 // in little space: an opener that uses each ID, and keeps to the announced number, finds
-// room for all of it, though some in between were taken.
+// room for twice as many, though some in between were taken.
 type refusals struct {
 	mu   sync.Mutex
 	list []refusal

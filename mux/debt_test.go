@@ -239,9 +239,9 @@ func TestRefusalsInARowShareAPlace(t *testing.T) {
 		t.Errorf("owed are %v, want %v", q.list, want)
 	}
 
-	// The announced number fits, though every other OPEN was taken.
+	// The announced number of connections fits, though as many in between were taken.
 	q = refusals{}
-	for id := wire.ID(100); id < 100+defaultMaxConns; id += 2 {
+	for id := wire.ID(100); id < 100+2*defaultMaxConns; id += 2 {
 		if _, ok := q.add(id, 5, maxRefusals); !ok {
 			t.Fatalf("no room for ID %d", id)
 		}

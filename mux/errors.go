@@ -102,6 +102,9 @@ func (e *ResetError) Is(target error) bool { return target == syscall.ECONNRESET
 // Writes before that may have succeeded. It is also, with CodeDraining, for what a peer
 // that shuts down did not serve. It answers errors.Is(err, ErrRefused). (A vt-muxer peer
 // can't say so: there the opener reads io.EOF.)
+//
+// Who tries again should wait a little: a session that must refuse more than 12,800
+// connections a second for long ends (PROTOCOL.md, 2.13).
 type RefusedError struct {
 	Code   Code
 	Reason string // what the peer said; show it with %q

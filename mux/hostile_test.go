@@ -43,6 +43,7 @@ var hostileRows = []hostileRow{
 	{name: "A5_reset_flood", tests: []hostileAttack{
 		{"one", hostileOne(oneSetup{listen: true, cfg: Config{MaxConns: 4}}, refusalsUnread)},
 		{"one, a pipe", hostileOne(onePipe, refusalsUnreadByAPipe)},
+		{"one, a large pipe", hostileOne(oneSetup{cfg: Config{MaxConns: 1 << 17, WriteTimeout: -1}}, refusalsUnreadByALargePipe)},
 		{"one, a pipe, gaps", hostileOne(onePipe, refusalsWithGaps)},
 		{"vt", hostileVT(true, &Config{MaxConns: 64, AcceptBacklog: 4}, endsUnread)},
 	}},

@@ -67,21 +67,23 @@ var oneCosts = []oneCost{
 	{"GOAWAY after the first ten, ever lower", onePipe, nil,
 		func(i int) []string { return []string{fmt.Sprintf("GOAWAY %d 0", 1<<20-i)} }, 1, 10},
 	{"OPEN beyond MaxConns", oneSetup{listen: true, cfg: Config{MaxConns: 1}}, func(tc *oneTest) { tc.acceptIDs(1) },
-		opens(2), 1, 0},
+		opens(2, 128), 1, 0},
 	{"OPEN beyond the backlog", oneSetup{listen: true, cfg: Config{AcceptBacklog: 1}}, func(tc *oneTest) { tc.send("OPEN 1") },
-		opens(2), 1, 0},
+		opens(2, 128), 1, 0},
 	{"OPEN towards a Pipe", onePipe, nil,
-		opens(1), 1, 0},
+		opens(1, 128), 1, 0},
+	{"OPEN towards a Pipe with a large MaxConns", oneSetup{cfg: Config{MaxConns: 1 << 17}}, nil,
+		opens(1, 256), 1, 0},
 	{"OPEN above the last ID", oneListener, func(tc *oneTest) { tc.draining() },
-		opens(2), 1, 0},
+		opens(2, 128), 1, 0},
 }
 
-// opens are as many OPENs as cost a token where they get no place, the first for ID first.
-func opens(first int) func(int) []string {
+// opens are n OPENs, as many as cost a token where they get no place, the first for ID first.
+func opens(first, n int) func(int) []string {
 	return func(i int) []string {
-		lines := make([]string, refusedPerToken)
+		lines := make([]string, n)
 		for j := range lines {
-			lines[j] = fmt.Sprintf("OPEN %d", first+refusedPerToken*i+j)
+			lines[j] = fmt.Sprintf("OPEN %d", first+n*i+j)
 		}
 		return lines
 	}
@@ -387,7 +389,7 @@ func TestDataAboveTheLastIDIsFree(t *testing.T) {
 	})
 }
 
-// TestRefusalsThatCantBeSent end the session when they take more than 1,024 places, so that a
+// TestRefusalsThatCantBeSent end the session when they take more than 2,048 places, so that a
 // peer that reads nothing costs no memory.
 func TestRefusalsThatCantBeSent(t *testing.T) {
 	oneRun(t, onePipe, func(tc *oneTest) {
@@ -405,7 +407,7 @@ func TestRefusalsThatCantBeSent(t *testing.T) {
 			}
 		}
 		// What the transport is busy with counts as sent.
-		if sent <= 1024 || sent > 12_000 {
+		if sent <= maxRefusals || sent > 12_000 {
 			tc.t.Errorf("%d OPENs were refused while the peer read nothing", sent)
 		}
 		if err := tc.p.Err(); !isProtocolError(err, CodeCalm) {

@@ -196,7 +196,7 @@ func (s *session) onOpen(h *wire.Header, body []byte) *ProtocolError {
 // refuseOpen answers an OPEN that gets no place. It keeps no state but the answer.
 func (s *session) refuseOpen(id wire.ID, code Code) *ProtocolError {
 	s.count.refused.Add(1)
-	most := max(maxRefusals, s.cfg.MaxConns/refusalLen)
+	most := max(maxRefusals, 2*s.cfg.MaxConns/refusalLen)
 	room, ok := s.refusals.add(id, code, most)
 	if !ok {
 		return &ProtocolError{Code: CodeCalm, Rule: "too many OPENs are refused while the refusals are not read"}

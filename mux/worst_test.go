@@ -15,7 +15,7 @@ import (
 const (
 	worstSession    = 320 << 10 // staging, the slab that is read into, what describes the session
 	worstConnection = 2 << 10   // state, Conn and table entry, with the longest metadata
-	worstRefusals   = 20 << 10  // of OPENs that got no place: 1,024 places of 16 bytes, and room to grow
+	worstRefusals   = 40 << 10  // of OPENs that got no place: 2,048 places of 16 bytes, and room to grow
 	worstPinned     = 64 << 10  // of a connection: a slab that is read in part
 	worstFactor     = 4         // bytes that a byte unread can pin: a piece of 16 KiB a slab of 64
 )
@@ -74,14 +74,14 @@ func TestWorstCaseMemory(t *testing.T) {
 					}
 				}
 			}
-			for range 3 { // the first is on its way
+			for range 5 { // the first is on its way
 				tc.pass(10 * time.Second)
 				id := int(tc.p.s.table.seen)
 				tc.flood(510, func(i int) []string { return []string{fmt.Sprintf("OPEN %d", id+refusalLen*(i+1))} })
 			}
 			tc.wantAlive("all that is allowed")
 			got := holdingOf(tc.p.s)
-			if got.conns != 2*n || got.slots != n || got.unread != 2*n*window || got.refusals < 1000 {
+			if got.conns != 2*n || got.slots != n || got.unread != 2*n*window || got.refusals < 2000 {
 				tc.t.Fatalf("the session holds %+v, which is not the worst", got)
 			}
 			wantWorst(tc.t, before, worstCase(n, window))
