@@ -26,7 +26,8 @@ func (tc *oneTest) shutdown(ctx context.Context) *vtOp {
 }
 
 // TestShutdownTakesTwoSteps: GOAWAY without a limit and PING; at the ACK GOAWAY with
-// the highest ID seen; the transport's end when all connections have ended.
+// the highest ID seen; the transport's end when all connections have ended and the peer
+// has shown that it knows.
 func TestShutdownTakesTwoSteps(t *testing.T) {
 	oneRun(t, oneListener, func(tc *oneTest) {
 		theirs := tc.acceptIDs(1)[0]
@@ -60,10 +61,23 @@ func TestShutdownTakesTwoSteps(t *testing.T) {
 			tc.t.Errorf("the transport ends early: %v", err)
 		}
 		tc.send("RESET YOURS 1 9")
-		tc.wantGone("the transport's end")
+		tc.endShutdown()
 		op.want("Shutdown", 0, nil)
 		tc.want("nothing more")
 	})
+}
+
+// endShutdown fails the test unless the session wants to know whether the peer has read
+// everything, since this transport has no halves, and then ends the transport. lines is what
+// it sends before that.
+func (tc *oneTest) endShutdown(lines ...string) {
+	tc.t.Helper()
+	ack := tc.wantPing("all has ended", lines...)
+	if _, err := tc.peer.ended(); err != nil {
+		tc.t.Errorf("the transport ends early: %v", err)
+	}
+	tc.sendNow(ack)
+	tc.wantGone("the transport's end")
 }
 
 // servedOrRefused returns the connection that the peer has opened as id while a
@@ -114,8 +128,7 @@ func TestShutdownOfNothing(t *testing.T) {
 		oneRun(t, o, func(tc *oneTest) {
 			op := tc.shutdown(context.Background())
 			tc.sendNow(tc.wantPing("the first step", "GOAWAY 4294967295 0"))
-			tc.want("the second step", "GOAWAY 0 0")
-			tc.wantGone("the transport's end")
+			tc.endShutdown("GOAWAY 0 0")
 			op.want("Shutdown", 0, nil)
 		})
 	}
@@ -139,8 +152,7 @@ func TestShutdownWaitsForThePeersFirstWords(t *testing.T) {
 			tc.want("the second step", "GOAWAY 1 0")
 			tc.wantRead("what came with the preface is served", c, "hi", io.EOF)
 			c.Close()
-			tc.want("the end", "FIN YOURS 1")
-			tc.wantGone("the transport's end")
+			tc.endShutdown("FIN YOURS 1")
 			op.want("Shutdown", 0, nil)
 		})
 	}
@@ -222,7 +234,7 @@ func TestShutdownAndWhatNobodyHasAccepted(t *testing.T) {
 				tc.finishOne(tc.accept(vtA), id)
 			}
 		}
-		tc.wantGone("the transport's end")
+		tc.endShutdown()
 		op.want("Shutdown", 0, nil)
 	})
 }
@@ -240,8 +252,7 @@ func TestShutdownWaitsForTheOtherPing(t *testing.T) {
 		second := tc.wantPing("now it goes")
 		op.wantBlocked("no ACK of its own has come")
 		tc.sendNow(second)
-		tc.want("the second step", "GOAWAY 0 0")
-		tc.wantGone("the transport's end")
+		tc.endShutdown("GOAWAY 0 0")
 		op.want("Shutdown", 0, nil)
 	})
 }

@@ -224,9 +224,15 @@ func unlessClean(err error) error {
 // before more come, would reset it, and what the kernel has not sent yet would be lost.
 // The peer may well not care: vt-muxer's MuxPipe looks at the transport only while it has
 // connections. So the wait ends when nothing has shown for a while that it reads.
+//
+// Where the transport has no halves, the ACK of a PING is the proof. Without it the peer
+// might find that it can't write any more, and end, before it has looked at the last ends.
 func (s *session) awaitPeersEnd(ctx context.Context) {
 	s.halfClosed.Store(true)
 	if !s.t.CloseWrite() {
+		if s.isKnown() && s.one {
+			s.roundTrip(ctx, true)
+		}
 		return
 	}
 	tick := time.NewTicker(endLinger)
