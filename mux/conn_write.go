@@ -305,9 +305,18 @@ func (c *conn) claimAlone(n int) []byte {
 // sentErr is what Write returns after a frame was published.
 func (c *conn) sentErr() error {
 	if s := c.s; s.out.parted.Load() || s.closing.Load() || s.dead.Load() {
-		return s.lostErr() // nobody knows whether p was sent
+		return c.lost() // nobody knows whether p was sent
 	}
 	return nil
+}
+
+// lost is what a Write returns because the session ends. It is c's last that sends anything,
+// though the session may not have come to abort c yet: the peer would read what follows in
+// the place of what the caller takes for lost.
+func (c *conn) lost() error {
+	err := c.s.lostErr()
+	c.abort(err)
+	return err
 }
 
 // reserveWait reserves n bytes of staging, and waits for room until ctx is done.
@@ -395,7 +404,7 @@ func (c *conn) awaitLent(l *lent, w *waiter) (int, error) {
 			return n, nil
 		case lentFailed:
 			l.recycle()
-			return 0, s.lostErr()
+			return 0, c.lost()
 		}
 		err := c.cantWrite()
 		switch {

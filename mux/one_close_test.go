@@ -501,3 +501,27 @@ func TestRefusalAllowsForWhatIsInFlightFirst(t *testing.T) {
 		tc.want("the refusal", `REFUSED 1 300 "no"`)
 	})
 }
+
+// TestNothingFollowsAWriteThatCloseFailed: Close has begun, and not come to the connection
+// yet. A Write may be sent and fail all the same. The next must not be sent: the peer would
+// read it behind the other, which the caller takes for lost.
+// To see it fail: in lost, leave out abort.
+func TestNothingFollowsAWriteThatCloseFailed(t *testing.T) {
+	for _, lending := range []bool{false, true} {
+		oneRun(t, onePipe, func(tc *oneTest) {
+			tc.p.s.lending = lending
+			c := tc.openIDs(1)[0]
+			tc.p.s.closing.Store(true) // as Close begins
+			op := tc.startWrite(c, "perhaps")
+			op.want("the first Write", 0, net.ErrClosed)
+			tc.want("it is sent all the same", `DATA 1 "perhaps"`)
+			for _, n := range []int{1, lendFrom} {
+				op := tc.start("Write", func() (int, error) { return c.Write(make([]byte, n)) })
+				op.want("a Write after that", 0, net.ErrClosed)
+				tc.want("it is not sent")
+			}
+			tc.p.s.abortAll(net.ErrClosed) // as Close goes on
+			tc.p.s.end(net.ErrClosed)
+		})
+	}
+}
