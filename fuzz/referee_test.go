@@ -112,13 +112,14 @@ type referee struct {
 	calmed   bool      // they are used up
 	writes   bool      // the application writes, which earns tokens as well
 
-	pingOut string // the session's PING that is unanswered; "": none is
-	asked   string // the attacker's latest PING that is unanswered; "": none is
+	pingOut string          // the session's PING that is unanswered; "": none is
+	guessed map[string]bool // ACKs of this round whose PING had not been seen
+	asked   string          // the attacker's latest PING that is unanswered; "": none is
 }
 
 func newReferee(window uint64, payload int) *referee {
 	return &referee{duels: make(map[duelKey]*duel), last: 1<<32 - 1, ownLast: 1<<32 - 1, window: window, payload: payload,
-		refused: make(map[uint32]bool), must: make(map[uint32]bool), may: make(map[uint32]bool), tokens: 1000, filledAt: time.Now()}
+		guessed: make(map[string]bool), refused: make(map[uint32]bool), must: make(map[uint32]bool), may: make(map[uint32]bool), tokens: 1000, filledAt: time.Now()}
 }
 
 // Codes: PROTOCOL.md, 2.14.
@@ -176,6 +177,7 @@ func (r *referee) openWaits(id uint32) {
 // settled notes that the session has said all that it had to say, if it is read.
 func (r *referee) settled() {
 	r.round++
+	clear(r.guessed)
 	if !r.blind {
 		r.places = 0
 	}
@@ -235,6 +237,7 @@ func (r *referee) hear(f plainFrame) {
 			r.pingOut = ""
 		} else {
 			r.spends(0, 1)
+			r.guessed[f.body] = true // it may be about to be sent
 		}
 		return
 	case plainGoAway:
@@ -404,7 +407,9 @@ func (r *referee) say(f plainFrame) string {
 		if r.pingOut != "" {
 			return "another one is unanswered"
 		}
-		r.pingOut = f.body
+		if r.pingOut = f.body; r.guessed[f.body] {
+			r.pingOut = "" // or not: who knows
+		}
 		return ""
 	case plainGoAway:
 		r.ownLast = min(r.ownLast, plainInt([]byte(f.body[:4])))
