@@ -154,7 +154,7 @@ func (c *conn) unlockWriteSlow() {
 // passLockLocked unlocks, and reports whether the end of our half is to be flushed. Of those
 // that wait, one at a time is woken.
 func (c *conn) passLockLocked() (ending bool) {
-	ending = c.wlock.v.Load()&wEnding != 0
+	ending = c.wlock.v.Load()&wEnding != 0 && c.ending != 0 // see lost
 	if ending {
 		c.s.out.debts.add(c, uint32(c.ending))
 	}
@@ -312,10 +312,14 @@ func (c *conn) sentErr() error {
 
 // lost is what a Write returns because the session ends. It is c's last that sends anything,
 // though the session may not have come to abort c yet: the peer would read what follows in
-// the place of what the caller takes for lost.
+// the place of what the caller takes for lost. For the same reason an end that waits for this
+// Write is not sent.
 func (c *conn) lost() error {
 	err := c.s.lostErr()
 	c.abort(err)
+	c.mu.Lock()
+	c.ending &^= uint8(owesEnd)
+	c.mu.Unlock()
 	return err
 }
 
@@ -372,67 +376,6 @@ func (c *conn) setSender(w *waiter) {
 	c.mu.Lock()
 	c.sender = w
 	c.mu.Unlock()
-}
-
-// writeLent sends p, of at most lentMax bytes, from where it lies. It returns
-// len(p) once p is sent, or copied because the caller could wait no longer; else 0
-// and why.
-func (c *conn) writeLent(p []byte) (int, error) {
-	s := c.s
-	w := s.waiters.get(nil)
-	l := newLent(c, w, p)
-	c.setSender(w)
-	s.out.lent.push(l)
-	if s.out.claim() {
-		s.runFlusher(c, l)
-	}
-	n, err := c.awaitLent(l, w)
-	c.setSender(nil)
-	s.waiters.put(w)
-	return n, err
-}
-
-// awaitLent waits until l is no longer the flusher's.
-func (c *conn) awaitLent(l *lent, w *waiter) (int, error) {
-	s := c.s
-	for {
-		state := l.state.Load()
-		switch state {
-		case lentDone:
-			n := len(l.p)
-			l.recycle()
-			return n, nil
-		case lentFailed:
-			l.recycle()
-			return 0, c.lost()
-		}
-		err := c.cantWrite()
-		switch {
-		case state == lentPromoted && err == nil:
-			// The role is ours, for this once: runFlusher may pass it on with l
-			// still unsent. Nobody else changes l's state while we hold it.
-			s.out.stg.flusher.take()
-			l.state.Store(lentQueued)
-			s.runFlusher(c, l)
-		case state == lentPromoted:
-			s.out.stg.flusher.take()
-			l.state.Store(lentWithdrawn) // no time for the role
-			s.passOn()
-			return 0, err
-		case err == nil:
-			c.parkWriter(w)
-		case state == lentQueued:
-			if l.state.CompareAndSwap(lentQueued, lentWithdrawn) {
-				return 0, err // the flusher recycles it
-			}
-		case state == lentClaimed:
-			if l.state.CompareAndSwap(lentClaimed, lentRecalled) {
-				s.out.recallNow()
-			}
-		default: // recalled: the flusher is on its way out of the transport
-			w.Park(0)
-		}
-	}
 }
 
 func (c *conn) writeBuffers(v *net.Buffers) (total int64, err error) {

@@ -98,12 +98,18 @@ func (s *session) settleDebts(c *conn, b []byte) (n int) {
 	if c.id != 0 {
 		var left halves
 		n, left = c.settleOne(owed, h, b)
-		s.out.control = s.out.control && left == h
+		switch {
+		case left == h:
+		case owed&owesEnd != 0:
+			s.out.noteEnd()
+		default: // a RESET or REFUSED, for which the end of the session does as well
+			s.out.control = false
+		}
 		s.table.setLocked(c, left)
 	} else if owed&owesEnd != 0 && h&sendOpen != 0 { // else the peer's crossing open has taken it away
 		wire.PutVTHeader(b, c.addr, 0)
 		n = wire.VTHeaderLen
-		s.out.control = false
+		s.out.noteEnd()
 		s.table.setLocked(c, h.onEndSent())
 	}
 	return n

@@ -130,3 +130,64 @@ func (q *lentQueue) pop() *lent {
 	l.next = nil
 	return l
 }
+
+// writeLent sends p, of at most lentMax bytes, from where it lies. It returns
+// len(p) once p is sent, or copied because the caller could wait no longer; else 0
+// and why.
+func (c *conn) writeLent(p []byte) (int, error) {
+	s := c.s
+	w := s.waiters.get(nil)
+	l := newLent(c, w, p)
+	c.setSender(w)
+	s.out.lent.push(l)
+	if s.out.claim() {
+		s.runFlusher(c, l)
+	}
+	n, err := c.awaitLent(l, w)
+	c.setSender(nil)
+	s.waiters.put(w)
+	return n, err
+}
+
+// awaitLent waits until l is no longer the flusher's.
+func (c *conn) awaitLent(l *lent, w *waiter) (int, error) {
+	s := c.s
+	for {
+		state := l.state.Load()
+		switch state {
+		case lentDone:
+			n := len(l.p)
+			l.recycle()
+			return n, nil
+		case lentFailed:
+			l.recycle()
+			return 0, c.lost()
+		}
+		err := c.cantWrite()
+		switch {
+		case state == lentPromoted && err == nil:
+			// The role is ours, for this once: runFlusher may pass it on with l
+			// still unsent. Nobody else changes l's state while we hold it.
+			s.out.stg.flusher.take()
+			l.state.Store(lentQueued)
+			s.runFlusher(c, l)
+		case state == lentPromoted:
+			s.out.stg.flusher.take()
+			l.state.Store(lentWithdrawn) // no time for the role
+			s.passOn()
+			return 0, err
+		case err == nil:
+			c.parkWriter(w)
+		case state == lentQueued:
+			if l.state.CompareAndSwap(lentQueued, lentWithdrawn) {
+				return 0, err // the flusher recycles it
+			}
+		case state == lentClaimed:
+			if l.state.CompareAndSwap(lentClaimed, lentRecalled) {
+				s.out.recallNow()
+			}
+		default: // recalled: the flusher is on its way out of the transport
+			w.Park(0)
+		}
+	}
+}

@@ -75,7 +75,8 @@ func (p *Pipe) Close() error { return p.s.close() }
 // connections, it returns why.
 //
 // With protocol 1 the peer is told first, so that its Open fails with ErrDraining. What
-// it had opened before that is served: go on accepting until that fails. The vt-muxer
+// it had opened before that is served: go on accepting until that fails, also when Shutdown
+// has returned, for a peer may open, write and close before that. The vt-muxer
 // protocol can't tell the peer; its opens are refused, those included that wait to be
 // accepted. A Listener on ProtocolAuto whose peer has said nothing yet waits a second for
 // its first words, which tell the protocol.

@@ -69,8 +69,9 @@ func (s *session) onVTHeader(h *wire.VTHeader) error {
 func (s *session) receiver(a addr.SocketAddr) *conn {
 	r := &s.in
 	// A connection whose receiving half is open is in the table, under its
-	// address, so the one found last needs no look there.
-	if c := r.last; c != nil && c.addr == a && halves(c.halves.Load())&recvOpen != 0 {
+	// address, so the one found last needs no look there. But Close empties the table, and
+	// then another may have come under that address.
+	if c := r.last; c != nil && c.addr == a && halves(c.halves.Load())&recvOpen != 0 && c.flags.Load()&flagReadOver == 0 {
 		return c
 	}
 	c := s.table.get(a)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/vtmux/vtmux/internal/xport"
@@ -199,12 +200,15 @@ func (s *session) end(cause error) {
 	if s.failure != nil {
 		cause = s.failure // what came after it follows from it
 	}
-	if s.closing.Load() {
-		cause = net.ErrClosed // whatever came in between
-	}
-	if te, ok := cause.(*TransportError); ok && te.Err == io.EOF && s.table.unfinished() {
-		te.Err = io.ErrUnexpectedEOF // something was cut
-	} else if ok && te.Err == io.EOF && s.draining.Load() {
+	te, ok := cause.(*TransportError)
+	eof := ok && te.Err == io.EOF
+	cut := eof && s.unfinished()
+	switch {
+	case s.closing.Load(): // whatever came in between. (Looked at last: Close empties the table.)
+		cause = net.ErrClosed
+	case cut:
+		te.Err = io.ErrUnexpectedEOF
+	case eof && s.draining.Load():
 		cause = net.ErrClosed // the peer's answer to our Shutdown
 		s.drained.Store(true)
 	}
@@ -222,7 +226,7 @@ func (s *session) end(cause error) {
 	s.watch.stop()
 	s.writes.stop()
 	s.abortAll(s.connCause())
-	s.accept.close(s, cause == net.ErrClosed)
+	s.accept.close(s, s.closing.Load())
 	s.pings.close(s)
 	s.idle.Wake()
 	s.out.wakeRooms()
@@ -233,6 +237,10 @@ func (s *session) end(cause error) {
 	s.reap()
 	close(s.over)
 }
+
+// unfinished reports whether a connection is open in either direction, or the end of a half
+// has not been sent.
+func (s *session) unfinished() bool { return s.table.unfinished() || s.out.ending.Load() }
 
 // endWait is end for Close and Shutdown, which return when nothing is left to do: another
 // goroutine may be at it, such as the reader that led when the transport failed.
@@ -284,6 +292,9 @@ func (s *session) lostErr() error {
 	}
 	s.endMu.Lock()
 	defer s.endMu.Unlock()
+	if s.failure == nil { // our half of the transport has ended, and the leader is about to abort the connection
+		return &TransportError{Op: "write", Err: syscall.EPIPE}
+	}
 	return s.failure // set before the GOAWAY behind which nothing is sent
 }
 

@@ -75,8 +75,11 @@ func (s *session) shutdown(ctx context.Context) error {
 		}
 		err = s.failure
 	}
-	if ctx.Err() != nil {
+	if late := ctx.Err(); late != nil {
 		s.close()
+		if err == nil {
+			err = late
+		}
 		return err
 	}
 	if s.closing.Load() {
@@ -84,7 +87,7 @@ func (s *session) shutdown(ctx context.Context) error {
 		err = net.ErrClosed // connections were cut
 	}
 	if err == nil {
-		s.awaitPeersEnd(ctx)
+		err = s.awaitPeersEnd(ctx)
 	}
 	s.endWait()
 	if s.drained.Load() {
@@ -227,27 +230,31 @@ func unlessClean(err error) error {
 //
 // Where the transport has no halves, the ACK of a PING is the proof. Without it the peer
 // might find that it can't write any more, and end, before it has looked at the last ends.
-func (s *session) awaitPeersEnd(ctx context.Context) {
+func (s *session) awaitPeersEnd(ctx context.Context) error {
+	if !s.t.HasHalves() {
+		if !s.isKnown() || !s.one {
+			return nil
+		}
+		_, err := s.roundTrip(ctx, true)
+		return err
+	}
 	s.halfClosed.Store(true)
 	if !s.t.CloseWrite() {
-		if s.isKnown() && s.one {
-			s.roundTrip(ctx, true)
-		}
-		return
+		return nil
 	}
 	tick := time.NewTicker(endLinger)
 	defer tick.Stop()
 	for before := s.signs(); ; {
 		select {
 		case <-s.done:
-			return
+			return nil
 		case <-ctx.Done():
-			return
+			return ctx.Err()
 		case <-tick.C:
 		}
 		now := s.signs()
 		if now == before {
-			return
+			return nil
 		}
 		before = now
 	}

@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"context"
 	"errors"
 	"io"
 	"syscall"
@@ -132,6 +133,7 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 			return stalled
 		}
 		if err != nil && !s.token.timedOut(err) {
+			s.letEndsOut()
 			s.end(s.readError(err))
 			return nil
 		}
@@ -140,6 +142,18 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 		}
 	}
 	return nil
+}
+
+// letEndsOut waits for the ends that are being sent, a second at most. A peer that has read
+// them may end the transport before the flusher is back, and one that has only ended its half
+// still reads.
+func (s *session) letEndsOut() {
+	if !s.out.ending.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endLinger)
+	s.awaitFlushed(ctx)
+	cancel()
 }
 
 // lazyDone reports whether w is lazy and has delivered to a reader, who is to lead
@@ -153,7 +167,7 @@ func (s *session) readError(err error) error {
 	switch {
 	case err == io.EOF && s.in.inFrame():
 		err = io.ErrUnexpectedEOF
-	case errors.Is(err, syscall.ECONNRESET) && !s.in.inFrame() && s.drains() && !s.table.unfinished():
+	case errors.Is(err, syscall.ECONNRESET) && !s.in.inFrame() && s.drains() && !s.unfinished():
 		// The one that was done first has closed the transport before it read our last
 		// words, a PING or its ACK. Nothing is missing.
 		err = io.EOF

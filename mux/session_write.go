@@ -69,6 +69,8 @@ type writeSide struct {
 	sealed  int         // index and length of the sealed staging buffer
 	end     int         //
 	control bool        // the batch holds no payload, and no open or end of a connection
+	ends    bool        // the batch ends halves
+	ending  atomic.Bool // the same, for others
 	parted  atomic.Bool // a GOAWAY with a code has been built: nothing follows it
 	owed    uint32      // the session's debts, taken and not yet sent
 	owing   *conn       // the connections' likewise
@@ -335,7 +337,21 @@ func (o *writeSide) finish(mine *lent) {
 		}
 		o.claimed[i] = nil
 	}
+	if o.ends {
+		o.ends = false
+		o.ending.Store(false)
+	}
 	o.dropBatch()
+}
+
+// noteEnd notes that the batch ends a half. The table forgets a connection when its end has
+// been built: the caller does so after this.
+func (o *writeSide) noteEnd() {
+	o.control = false
+	if !o.ends {
+		o.ends = true
+		o.ending.Store(true)
+	}
 }
 
 // dropBatch lets go of everything that a batch held on to.

@@ -142,9 +142,17 @@ func (t *Transport) SetReadDeadline(at time.Time) error { return t.conn.SetReadD
 // SetWriteDeadline sets the deadline of the flusher's calls.
 func (t *Transport) SetWriteDeadline(at time.Time) error { return t.conn.SetWriteDeadline(at) }
 
-// CloseWrite ends the sending half, and reports whether the transport has halves.
+type halfCloser interface{ CloseWrite() error }
+
+// HasHalves reports whether the sending half can end by itself.
+func (t *Transport) HasHalves() bool {
+	_, ok := t.conn.(halfCloser)
+	return ok
+}
+
+// CloseWrite ends the sending half, and reports whether that was possible.
 func (t *Transport) CloseWrite() bool {
-	c, ok := t.conn.(interface{ CloseWrite() error })
+	c, ok := t.conn.(halfCloser)
 	return ok && c.CloseWrite() == nil
 }
 

@@ -1,0 +1,277 @@
+package mux
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vtmux/vtmux/wire"
+)
+
+// A session's end is not one step. These tests stand between two of its steps.
+
+// TestShutdownKeepsWhatHasEndedAndNobodyHasAccepted: the opener has said all that it had to
+// say, so the table has forgotten the connection. It can still be accepted.
+// To see it fail: in end, refuse what is queued wherever the cause is net.ErrClosed.
+func TestShutdownKeepsWhatHasEndedAndNobodyHasAccepted(t *testing.T) {
+	oneRun(t, oneListener, func(tc *oneTest) {
+		tc.send("OPEN 1", "STOP 1 9", `DATA 1 "x" FIN`)
+		tc.want("both halves have ended", "RESET YOURS 1 9")
+		op := tc.shutdown(context.Background())
+		tc.sendNow(tc.wantPing("the first step", "GOAWAY 4294967295 0"))
+		tc.endShutdown("GOAWAY 1 0")
+		op.want("Shutdown", 0, nil)
+		tc.wantRead("what came", tc.accept(vtA), "x", io.EOF)
+		if c, err := tc.l.Accept(); !errors.Is(err, net.ErrClosed) {
+			tc.t.Errorf("Accept returned %v, %v", c, err)
+		}
+	})
+	oneRun(t, oneListener, func(tc *oneTest) { // the peer shuts down first
+		tc.send("OPEN 1", "STOP 1 9", `DATA 1 "x" FIN`)
+		tc.want("both halves have ended", "RESET YOURS 1 9")
+		op := tc.shutdown(context.Background())
+		tc.sendNow(tc.wantPing("the first step", "GOAWAY 4294967295 0"))
+		tc.wantPing("the second step, and nothing is open", "GOAWAY 1 0")
+		tc.peer.close()
+		op.want("Shutdown", 0, nil)
+		tc.wantRead("what came", tc.accept(vtA), "x", io.EOF)
+	})
+}
+
+// TestEndThatWasNotSentIsACut: the table forgets a connection when its end has been built. If
+// the peer is gone before that is sent, not all was done.
+// To see it fail: in unfinished, look at the table alone.
+func TestEndThatWasNotSentIsACut(t *testing.T) {
+	var gone atomic.Bool
+	setup := oneSetup{listen: true, wrap: func(c net.Conn) net.Conn {
+		return oddConn{Conn: c, read: func(c net.Conn, p []byte) (int, error) {
+			n, err := c.Read(p)
+			if gone.Load() {
+				return 0, io.EOF
+			}
+			return n, err
+		}}
+	}}
+	for _, drains := range []bool{false, true} {
+		gone.Store(false)
+		oneRun(t, setup, func(tc *oneTest) {
+			cs := tc.acceptIDs(2)
+			tc.send("FIN 1", "FIN 2")
+			var op *vtOp
+			if drains {
+				op = tc.shutdown(context.Background())
+				tc.sendNow(tc.wantPing("the first step", "GOAWAY 4294967295 0"))
+				tc.want("the second step", "GOAWAY 2 0")
+			}
+			tc.deaf(true)
+			first := tc.startWrite(cs[1], "D")
+			first.wantBlocked("the transport takes nothing")
+			tc.startWrite(cs[0], "lost").want("what goes with the next batch", 4, nil)
+			wantErr(tc.t, "CloseWrite", cs[0].CloseWrite(), nil)
+			wantErr(tc.t, "CloseWrite", cs[1].CloseWrite(), nil)
+			first.want("the first batch goes", 1, nil)
+			tc.pace(wire.HeaderLen+1, time.Second)
+			tc.deaf(false)
+			tc.pass(time.Second)
+			tc.wantNow("and nothing more", `DATA YOURS 2 "D"`)
+			gone.Store(true)
+			tc.peer.queue([]byte("x"))
+			<-tc.l.Done()
+			wantTransportError(tc.t, "Err", tc.l.Err(), io.ErrUnexpectedEOF)
+			if op != nil {
+				op.want("Shutdown", 0, io.ErrUnexpectedEOF)
+			}
+			tc.pace(0, 0)
+			tc.peer.close()
+			tc.settle()
+			tc.sent()
+		})
+	}
+}
+
+// TestClosedSessionGivesNoForeignBytes: Close empties the table and reads on. With the
+// vt-muxer protocol another connection may come under an address that is gone.
+// To see it fail: in receiver, don't look at flagReadOver.
+func TestClosedSessionGivesNoForeignBytes(t *testing.T) {
+	vtRun(t, true, nil, func(tc *vtTest) {
+		tc.send(vtOpen(vtA), vtOpen(vtB))
+		c, d := tc.accept(vtA), tc.accept(vtB)
+		c.CloseWrite()
+		tc.want("our end", vtEnd(vtA))
+		tc.send(vtData(vtA, "old"))
+		tc.peer.setDeaf(true)
+		tc.startWrite(d, "holds the transport").wantBlocked("the peer reads nothing")
+		closed := tc.startErr("Close", tc.p.Close)
+		closed.wantBlocked("it waits for half a second")
+		tc.peer.queue(vtBytes(vtEnd(vtA), vtOpen(vtA), vtData(vtA, "new")))
+		<-time.After(closeLinger / 2)
+		synctest.Wait()
+		closed.wantBlocked("it waits for half a second")
+		tc.wantRead("the old one's", c, "old", net.ErrClosed)
+	})
+}
+
+// TestNoEndBehindALostWrite: an end waits for a Write, which Close fails. The peer must not
+// take for whole what the writer takes for lost.
+// To see it fail: in lost, leave c.ending.
+func TestNoEndBehindALostWrite(t *testing.T) {
+	oneRun(t, onePipe, func(tc *oneTest) {
+		c := tc.openIDs(1)[0]
+		tc.deaf(true)
+		op := tc.startWrite(c, strings.Repeat("x", 20000))
+		op.wantBlocked("the peer reads nothing")
+		tc.p.s.closing.Store(true) // as Close begins
+		wantErr(tc.t, "CloseWrite", c.CloseWrite(), nil)
+		op.want("Write", 0, net.ErrClosed)
+		tc.p.s.abortAll(net.ErrClosed) // as Close goes on
+		tc.deaf(false)
+		tc.settle()
+		for _, l := range oneLines(tc.sent()) {
+			if strings.HasSuffix(l, "FIN") || strings.HasPrefix(l, "FIN") {
+				tc.t.Errorf("sent %.40s", l)
+			}
+		}
+		tc.p.s.end(net.ErrClosed)
+	})
+	vtRun(t, false, nil, func(tc *vtTest) {
+		c := tc.open(vtA)
+		tc.want("our open", vtOpen(vtA))
+		tc.peer.setDeaf(true)
+		op := tc.startWrite(c, "x")
+		op.wantBlocked("the peer reads nothing")
+		tc.p.s.closing.Store(true)
+		wantErr(tc.t, "CloseWrite", c.CloseWrite(), nil)
+		op.want("Write", 0, net.ErrClosed)
+		tc.p.s.abortAll(net.ErrClosed)
+		tc.peer.setDeaf(false)
+		tc.want("no end", vtData(vtA, "x"))
+		tc.p.s.end(net.ErrClosed)
+	})
+}
+
+// A brokenHalf takes nothing more once its sending half has ended.
+type brokenHalf struct {
+	net.Conn
+	ended *atomic.Bool
+}
+
+func (c brokenHalf) CloseWrite() error { c.ended.Store(true); return nil }
+
+func (c brokenHalf) Write(p []byte) (int, error) {
+	if c.ended.Load() {
+		return 0, syscall.EPIPE
+	}
+	return c.Conn.Write(p)
+}
+
+// TestWriteOfAForgottenConnection: the leader has forgotten the connection, and not aborted
+// it yet. A Shutdown that finds nothing left ends our half of the transport meanwhile.
+// To see it fail: let lostErr return s.failure in any case.
+func TestWriteOfAForgottenConnection(t *testing.T) {
+	var ended atomic.Bool
+	oneRun(t, oneSetup{wrap: func(c net.Conn) net.Conn { return brokenHalf{c, &ended} }}, func(tc *oneTest) {
+		s := tc.p.s
+		s.lending = true
+		c := tc.openIDs(1)[0]
+		s.table.mu.Lock() // as the leader, for a REFUSED
+		s.table.setLocked(c.c, 0)
+		s.table.mu.Unlock()
+		down := tc.startErr("Shutdown", func() error { return tc.p.Shutdown(context.Background()) })
+		tc.wantNow("nothing is open", "GOAWAY 4294967295 0", "GOAWAY 0 0")
+		if !ended.Load() {
+			tc.t.Fatal("our half is open")
+		}
+		op := tc.start("Write", func() (int, error) { return c.Write(make([]byte, lendFrom)) })
+		op.want("Write", 0, syscall.EPIPE)
+		c.c.abort(&RefusedError{Code: CodeDraining}) // as the leader goes on
+		s.end(net.ErrClosed)
+		tc.settle()
+		down.want("Shutdown", 0, nil)
+		tc.start("Read", func() (int, error) { return c.Read(make([]byte, 1)) }).want("Read", 0, syscall.EPIPE)
+	})
+}
+
+// TestShutdownThatCloseOvertakes: the peer has ended the transport, and before the leader has
+// ended the session, Close cuts what is open.
+// To see it fail: in end, look at closing first.
+func TestShutdownThatCloseOvertakes(t *testing.T) {
+	oneRun(t, oneListener, func(tc *oneTest) {
+		tc.acceptIDs(1)
+		op := tc.shutdown(context.Background())
+		tc.sendNow(tc.wantPing("the first step", "GOAWAY 4294967295 0"))
+		tc.want("the second step", "GOAWAY 1 0")
+		s := tc.l.s
+		s.table.mu.Lock()
+		ended := async(func() error { s.end(&TransportError{Op: "read", Err: io.EOF}); return nil }) // the leader
+		for s.endMu.TryLock() {
+			s.endMu.Unlock()
+			runtime.Gosched()
+		}
+		for range 1000 { // it comes to the table
+			runtime.Gosched()
+		}
+		s.closing.Store(true) // as Close
+		all := s.table.allLocked()
+		s.table.byID = nil
+		s.table.mu.Unlock()
+		for _, c := range all {
+			c.abort(net.ErrClosed)
+		}
+		wantErr(tc.t, "end", <-ended, nil)
+		op.want("Shutdown", 0, net.ErrClosed)
+	})
+}
+
+// TestShutdownWhoseLastPingFails ends.
+// To see it fail: in awaitPeersEnd, set halfClosed before the PING.
+func TestShutdownWhoseLastPingFails(t *testing.T) {
+	pings := 0
+	setup := oneSetup{wrap: func(c net.Conn) net.Conn {
+		return oddConn{Conn: c, write: func(c net.Conn, p []byte) (int, error) {
+			if len(p) == wire.PingLen && p[0] == byte(wire.TypePing) && p[1] == 0 {
+				pings++
+			}
+			if pings > 1 {
+				return 0, syscall.EPIPE
+			}
+			return c.Write(p)
+		}}
+	}}
+	oneRun(t, setup, func(tc *oneTest) {
+		op := tc.startErr("Shutdown", func() error { return tc.p.Shutdown(context.Background()) })
+		tc.wantNow("both steps", "GOAWAY 4294967295 0", "GOAWAY 0 0")
+		tc.pass(endLinger)
+		op.want("Shutdown", 0, syscall.EPIPE)
+	})
+}
+
+// TestShutdownWhoseContextEndsLast: all has been sent, and nobody knows whether the peer has
+// read it.
+func TestShutdownWhoseContextEndsLast(t *testing.T) {
+	for _, halves := range []bool{true, false} {
+		setup := onePipe
+		if halves {
+			setup.wrap = func(c net.Conn) net.Conn { return halvedConn{c} }
+		}
+		oneRun(t, setup, func(tc *oneTest) {
+			ctx, cancel := context.WithTimeout(context.Background(), endLinger/2)
+			defer cancel()
+			op := tc.shutdown(ctx)
+			tc.sendNow(tc.wantPing("the first step", "GOAWAY 4294967295 0"))
+			tc.pass(endLinger / 2)
+			op.want("Shutdown", 0, context.DeadlineExceeded)
+			if !errors.Is(tc.p.Err(), net.ErrClosed) {
+				tc.t.Errorf("Err returned %v", tc.p.Err())
+			}
+			tc.sent()
+		})
+	}
+}
