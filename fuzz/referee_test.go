@@ -154,9 +154,9 @@ func (r *referee) spends(least, most int) {
 	r.calmed = r.calmed || r.tokens+r.late < -2 && !(r.wasBlind && r.writes)
 }
 
-// openCosts notes that an OPEN may have got no place. 128 of those cost a token.
+// openCosts notes that an OPEN may have got no place. 64 of those, or more, cost a token.
 func (r *referee) openCosts() {
-	if r.opens++; r.opens%128 == 0 {
+	if r.opens++; r.opens%64 == 0 {
 		r.spends(0, 1)
 	}
 }

@@ -28,7 +28,7 @@ const (
 
 	// refusedPerToken is how many OPENs that get no place cost a token, at least: see
 	// noPlace.
-	refusedPerToken = 128
+	refusedPerToken = 64
 )
 
 // charge takes cost tokens and reports whether they were there. Nothing costs any once

@@ -53,17 +53,17 @@ func rapidResetAccepted(tc *oneTest, b *bystander) {
 	}
 	tc.wantHolding("eight handlers", holding{conns: 8, slots: 8})
 	tc.full()
-	tc.drain(1000 - 10)
-	const most = 10*128 + 127
+	tc.drain(1000 - 20)
+	const most = 20*64 + 63
 	tc.flood(most, func(i int) []string { return openReset(i + 8) })
-	tc.wantAlive("1,407 OPENs beyond MaxConns")
+	tc.wantAlive("1,343 OPENs beyond MaxConns")
 	tc.wantHolding("and no more than before", holding{conns: 8, slots: 8})
 	b.want("meanwhile")
 	const last = 8 + most + 1
 	tc.peer.say(fmt.Sprintf("OPEN %d", last))
 	refused := tc.wantCalm("one more", last, "REFUSED ")["REFUSED "]
 	if _, peak := app.handlers(); refused != most || peak != 8 {
-		tc.t.Errorf("%d OPENs were refused, want 1,407; %d handlers at once, want 8", refused, peak)
+		tc.t.Errorf("%d OPENs were refused, want 1,343; %d handlers at once, want 8", refused, peak)
 	}
 }
 
@@ -111,16 +111,16 @@ func rapidCrossAccepted(tc *vtTest, b *bystander) {
 func refusalsUnread(tc *oneTest, b *bystander) {
 	tc.flood(4, func(i int) []string { return []string{fmt.Sprintf("OPEN %d", i+1)} })
 	before := heap()
-	tc.drain(1000 - 10)
+	tc.drain(1000 - 20)
 	tc.deaf(true)
-	const most = 10*128 + 127 // refusals; 128 cost a token
+	const most = 20*64 + 63 // refusals; 64 cost a token
 	tc.flood(most, func(i int) []string { return []string{fmt.Sprintf("OPEN %d", i+5)} })
-	tc.wantAlive("1,407 OPENs beyond MaxConns")
+	tc.wantAlive("1,343 OPENs beyond MaxConns")
 	got := holdingOf(tc.p.s)
 	if got.refusals > 2 || got.conns != 4 || got.owing != 0 {
 		tc.t.Errorf("the session holds %+v", got)
 	}
-	wantHeap(tc.t, "1,407 refusals", before, 256<<10) // the peer's own bytes included
+	wantHeap(tc.t, "1,343 refusals", before, 256<<10) // the peer's own bytes included
 	b.want("meanwhile")
 	tc.peer.say(fmt.Sprintf("OPEN %d", most+5))
 	tc.diesUnheard("one more", CodeCalm)

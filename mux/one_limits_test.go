@@ -67,7 +67,7 @@ var oneCosts = []oneCost{
 	{"GOAWAY after the first ten, ever lower", onePipe, nil,
 		func(i int) []string { return []string{fmt.Sprintf("GOAWAY %d 0", 1<<20-i)} }, 1, 10},
 	{"OPEN beyond MaxConns", oneSetup{listen: true, cfg: Config{MaxConns: 1}}, func(tc *oneTest) { tc.acceptIDs(1) },
-		opens(2, 128), 1, 0},
+		opens(2, 64), 1, 0},
 	{"OPEN beyond the backlog", oneSetup{listen: true, cfg: Config{AcceptBacklog: 1}}, func(tc *oneTest) { tc.send("OPEN 1") },
 		opens(2, 128), 1, 0},
 	{"OPEN towards a Pipe", onePipe, nil,
