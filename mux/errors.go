@@ -103,7 +103,7 @@ func (e *ResetError) Is(target error) bool { return target == syscall.ECONNRESET
 // that shuts down did not serve. It answers errors.Is(err, ErrRefused). (A vt-muxer peer
 // can't say so: there the opener reads io.EOF.)
 //
-// Who tries again should wait a little: a session that must refuse more than 12,800
+// Who tries again should wait a little: a session that must refuse more than 6,400
 // connections a second for long ends (PROTOCOL.md, 2.13).
 type RefusedError struct {
 	Code   Code
