@@ -253,6 +253,36 @@ func TestShutdownWhoseLastPingFails(t *testing.T) {
 	})
 }
 
+// TestShutdownSendsNoPartOfAFrame: where the peer does as we do, the ACK of its last PING is
+// on the way when that of ours comes. To end then cuts it, and the peer takes itself for cut.
+func TestShutdownSendsNoPartOfAFrame(t *testing.T) {
+	setup := oneSetup{wrap: func(c net.Conn) net.Conn {
+		return oddConn{Conn: c, write: func(c net.Conn, p []byte) (int, error) {
+			if p[0] != byte(wire.TypePing) || p[1] != byte(wire.FlagAck) {
+				return c.Write(p)
+			}
+			n, err := c.Write(p[:5])
+			if err != nil {
+				return n, err
+			}
+			<-time.After(time.Millisecond)
+			m, err := c.Write(p[n:])
+			return n + m, err
+		}}
+	}}
+	oneRun(t, setup, func(tc *oneTest) {
+		op := tc.shutdown(context.Background())
+		tc.sendNow(tc.wantPing("the first step", "GOAWAY 4294967295 0"))
+		ack := tc.wantPing("both steps", "GOAWAY 0 0")
+		tc.sendNow("PING 0102030405060708", ack)
+		op.wantBlocked("its ACK is on the way")
+		tc.pass(time.Millisecond)
+		tc.want("the whole of it", "ACK 0102030405060708")
+		tc.wantGone("and then the transport's end")
+		op.want("Shutdown", 0, nil)
+	})
+}
+
 // TestShutdownWhoseContextEndsLast: all has been sent, and nobody knows whether the peer has
 // read it.
 func TestShutdownWhoseContextEndsLast(t *testing.T) {

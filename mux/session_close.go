@@ -235,8 +235,10 @@ func (s *session) awaitPeersEnd(ctx context.Context) error {
 		if !s.isKnown() || !s.one {
 			return nil
 		}
-		_, err := s.roundTrip(ctx, true)
-		return err
+		if _, err := s.roundTrip(ctx, true); err != nil {
+			return err
+		}
+		return s.sendLast(ctx)
 	}
 	s.halfClosed.Store(true)
 	if !s.t.CloseWrite() {
@@ -257,6 +259,23 @@ func (s *session) awaitPeersEnd(ctx context.Context) error {
 			return nil
 		}
 		before = now
+	}
+}
+
+// sendLast sends what is left, such as the ACK of the peer's last PING, and lets nothing
+// follow: a peer that hears a part of a frame takes itself for cut.
+func (s *session) sendLast(ctx context.Context) error {
+	o := &s.out
+	for {
+		if err := s.awaitFlushed(ctx); err != nil {
+			return err
+		}
+		if o.role.CompareAndSwap(flushIdle, flushBusy) {
+			o.stg.flusher.take()
+			o.parted.Store(true)
+			s.runFlusher(nil, nil)
+			return nil
+		}
 	}
 }
 

@@ -71,7 +71,7 @@ type writeSide struct {
 	control bool        // the batch holds no payload, and no open or end of a connection
 	ends    bool        // the batch ends halves
 	ending  atomic.Bool // the same, for others
-	parted  atomic.Bool // a GOAWAY with a code has been built: nothing follows it
+	parted  atomic.Bool // a GOAWAY with a code has been built, or Shutdown is done: nothing follows
 	owed    uint32      // the session's debts, taken and not yet sent
 	owing   *conn       // the connections' likewise
 	queue   lentQueue   // lent payloads taken and not yet claimed
