@@ -113,7 +113,7 @@ type referee struct {
 	writes   bool      // the application writes, which earns tokens as well
 
 	pingOut string          // the session's PING that is unanswered; "": none is
-	guessed map[string]bool // ACKs of this round whose PING had not been seen
+	guessed map[string]bool // ACKs of this round, or since nobody reads, whose PING had not been seen
 	asked   string          // the attacker's latest PING that is unanswered; "": none is
 }
 
@@ -177,8 +177,8 @@ func (r *referee) openWaits(id uint32) {
 // settled notes that the session has said all that it had to say, if it is read.
 func (r *referee) settled() {
 	r.round++
-	clear(r.guessed)
 	if !r.blind {
+		clear(r.guessed)
 		r.places = 0
 	}
 }
