@@ -174,14 +174,8 @@ func (s *session) acceptState(ctx context.Context) (*conn, error) {
 }
 
 func (s *session) acceptErr() error {
-	if s.closing.Load() {
-		return net.ErrClosed
-	}
-	if err := s.err(); err != nil {
+	if err := s.overErr(); err != nil {
 		return err
-	}
-	if s.failing.Load() {
-		return s.failure
 	}
 	return ErrDraining
 }

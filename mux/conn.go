@@ -224,6 +224,9 @@ func (c *conn) hasRoom() bool {
 	return c.discards() || c.in.n < c.s.cfg.MaxWindow
 }
 
+// never is so far off that now can be added to it, and small enough for any clock.
+const never = 1 << 62
+
 // deadline turns t into the session's clock. It is never 0 but for the zero time.
 func (c *conn) deadline(t time.Time) int64 {
 	if t.IsZero() {
@@ -231,9 +234,9 @@ func (c *conn) deadline(t time.Time) int64 {
 	}
 	if t == t.Round(0) {
 		// A wall clock time: what counts is how far off it is by now's clock.
-		return max(c.s.now()+int64(time.Until(t)), 1)
+		return max(c.s.now()+min(int64(time.Until(t)), never), 1)
 	}
-	return max(int64(t.Sub(c.s.base)), 1)
+	return max(min(int64(t.Sub(c.s.base)), never), 1)
 }
 
 func (c *conn) setReadDeadline(t time.Time) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"runtime"
@@ -580,4 +581,26 @@ func bothEndsRefuseOverFullSockets(t *testing.T, tr transport) {
 		return nil
 	})
 	wait(t, "the refusals", done)
+}
+
+// TestFarDeadlineIsNone: some set the end of time for "never".
+// To see it fail: in deadline, take the bound by never away.
+func TestFarDeadlineIsNone(t *testing.T) {
+	for name, far := range map[string]time.Time{
+		"the year 9999":            time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC),
+		"the longest duration":     time.Now().Add(math.MaxInt64),
+		"centuries by both clocks": time.Now().Add(200 * 365 * 24 * time.Hour),
+	} {
+		t.Run(name, func(t *testing.T) {
+			oneRun(t, onePipe, func(tc *oneTest) {
+				c := tc.openIDs(1)[0]
+				wantErr(tc.t, "SetDeadline", c.SetDeadline(far), nil)
+				tc.write(c, "x")
+				op := tc.start("Read", func() (int, error) { return c.Read(make([]byte, 1)) })
+				tc.send(`DATA YOURS 1 "x"`)
+				op.want("what came", 1, nil)
+				tc.want("what was written", `DATA 1 "x"`)
+			})
+		})
+	}
 }

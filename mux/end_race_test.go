@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -95,6 +96,36 @@ func TestEndThatWasNotSentIsACut(t *testing.T) {
 			tc.sent()
 		})
 	}
+}
+
+// TestEndThatIsOnItsWayCounts: the transport's end is met while it is being sent.
+// To see it fail: in finish, take endsOut away.
+func TestEndThatIsOnItsWayCounts(t *testing.T) {
+	over := false
+	setup := oneSetup{listen: true, wrap: func(c net.Conn) net.Conn {
+		return oddConn{Conn: c, read: func(c net.Conn, p []byte) (int, error) {
+			n, err := c.Read(p)
+			if over {
+				return 0, io.EOF
+			}
+			return n, err
+		}}
+	}}
+	oneRun(t, setup, func(tc *oneTest) {
+		c := tc.acceptIDs(1)[0]
+		tc.send("FIN 1")
+		tc.deaf(true)
+		wantErr(tc.t, "CloseWrite", c.CloseWrite(), nil)
+		synctest.Wait()
+		over = true
+		tc.peer.queue([]byte("x"))
+		tc.pass(endLinger / 2)
+		wantErr(tc.t, "Err, with the FIN on its way", tc.l.Err(), nil)
+		tc.deaf(false)
+		synctest.Wait()
+		wantErr(tc.t, "Err", tc.l.Err(), io.EOF)
+		tc.sent()
+	})
 }
 
 // TestClosedSessionGivesNoForeignBytes: Close empties the table and reads on. With the
@@ -283,6 +314,26 @@ func TestShutdownSendsNoPartOfAFrame(t *testing.T) {
 	})
 }
 
+// TestShutdownLetsTheFailureOut: the peer breaks the protocol when it is asked for the last
+// time, and is told.
+// To see it fail: in shutdown, don't wait for who ends the session.
+func TestShutdownLetsTheFailureOut(t *testing.T) {
+	oneRun(t, onePipe, func(tc *oneTest) {
+		op := tc.shutdown(context.Background())
+		tc.sendNow(tc.wantPing("the first step", "GOAWAY 4294967295 0"))
+		tc.wantPing("both steps", "GOAWAY 0 0")
+		tc.deaf(true)
+		tc.peer.say(`DATA 77 "x"`) // was never opened
+		tc.pass(failLinger / 2)
+		op.wantBlocked("the GOAWAY is on its way")
+		tc.deaf(false)
+		tc.wantNow("the reason", "GOAWAY 0 2 *")
+		<-op.done
+		var pe *ProtocolError
+		wantErrAs(tc.t, "Shutdown", op.err, func(err error) bool { return errors.As(err, &pe) })
+	})
+}
+
 // TestShutdownWhoseContextEndsLast: all has been sent, and nobody knows whether the peer has
 // read it.
 func TestShutdownWhoseContextEndsLast(t *testing.T) {
@@ -304,4 +355,118 @@ func TestShutdownWhoseContextEndsLast(t *testing.T) {
 			tc.sent()
 		})
 	}
+}
+
+// atOnce fails the test unless f returns within a tenth of a second.
+func (tc *oneTest) atOnce(what string, f func()) {
+	tc.t.Helper()
+	began := time.Now()
+	f()
+	if took := time.Since(began); took > 100*time.Millisecond {
+		tc.t.Errorf("%s returns after %v", what, took)
+	}
+}
+
+// TestOpenEndsWithClose: an Open that waits for the peer's preface, while Close waits for the
+// transport. To see it fail: in abortAll, take wakeRooms away.
+func TestOpenEndsWithClose(t *testing.T) {
+	oneRun(t, oneSetup{preface: "-"}, func(tc *oneTest) {
+		tc.deaf(true)
+		for range 128 {
+			tc.open(vtA)
+		}
+		op := tc.startErr("Open", func() error { _, err := tc.p.Open(context.Background(), vtA); return err })
+		op.wantBlocked("the peer has not told its limit")
+		closed := tc.startErr("Close", tc.p.Close)
+		tc.atOnce("Open", func() { <-op.done })
+		wantErr(tc.t, "Open", op.err, net.ErrClosed)
+		<-closed.done
+		tc.deaf(false)
+		tc.settle()
+		tc.peer.takeFrames()
+	})
+}
+
+// TestProtocolIsNotAwaitedByAnEnd is the same where it is not known yet what the peer speaks.
+// To see it fail: in awaitProtocol, wait for done.
+func TestProtocolIsNotAwaitedByAnEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		l, err := NewListener(near, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		op := async(func() error { _, err := l.Open(context.Background(), testAddr(1)); return err })
+		synctest.Wait()
+		began := time.Now()
+		closed := async(l.Close)
+		wantErr(t, "Open", <-op, net.ErrClosed)
+		if took := time.Since(began); took > 0 {
+			t.Errorf("Open returns %v after Close has begun", took)
+		}
+		wantErr(t, "Close", <-closed, nil)
+	})
+}
+
+// TestPingEndsWithAFailure: the session has a second to tell the peer why it fails, and Ping
+// is nothing that the peer is asked for then.
+// To see it fail: in abortAll, take the close of pings away.
+func TestPingEndsWithAFailure(t *testing.T) {
+	oneRun(t, onePipe, func(tc *oneTest) {
+		tc.deaf(true)
+		c := tc.open(vtA)
+		ping := func() error { _, err := tc.p.Ping(context.Background()); return err }
+		op := tc.startErr("Ping", ping)
+		op.wantBlocked("the peer is deaf")
+		tc.peer.say(`DATA 77 "x"`) // was never opened
+		tc.atOnce("Ping", func() { <-op.done })
+		var pe *ProtocolError
+		if _, err := c.Read(make([]byte, 1)); !errors.As(err, &pe) {
+			tc.t.Errorf("Read returned %v", err)
+		}
+		wantErr(tc.t, "the Ping that waited", op.err, pe)
+		tc.atOnce("another Ping", func() { wantErr(tc.t, "another Ping", ping(), pe) })
+		tc.deaf(false)
+		tc.settle()
+		tc.peer.takeFrames()
+	})
+}
+
+// TestReadKeepsItsDeadlineAtTheEnd: it has led, and met the transport's end while ends were
+// on their way out, to a peer that reads no more.
+// To see it fail: in readOver, wait until the ends are out.
+func TestReadKeepsItsDeadlineAtTheEnd(t *testing.T) {
+	over := false
+	setup := oneSetup{listen: true, wrap: func(c net.Conn) net.Conn {
+		return oddConn{Conn: c, read: func(c net.Conn, p []byte) (int, error) {
+			n, err := c.Read(p)
+			if n > 0 && over {
+				return 0, io.EOF
+			}
+			return n, err
+		}}
+	}}
+	oneRun(t, setup, func(tc *oneTest) {
+		cs := tc.acceptIDs(2)
+		op := tc.start("Read", func() (int, error) {
+			cs[1].Read(make([]byte, 1))
+			return cs[1].Read(make([]byte, 1)) // leads
+		})
+		tc.send(`DATA 2 "x"`)
+		tc.deaf(true)
+		cs[0].CloseWrite()
+		synctest.Wait()
+		tc.atOnce("Read", func() {
+			cs[1].SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			<-time.After(40 * time.Millisecond)
+			over = true
+			tc.peer.queue([]byte("x"))
+			<-op.done
+		})
+		wantErr(tc.t, "Read", op.err, os.ErrDeadlineExceeded)
+		tc.deaf(false)
+		tc.settle()
+		tc.peer.takeFrames()
+	})
 }

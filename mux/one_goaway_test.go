@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strings"
@@ -810,5 +811,46 @@ func TestNothingFollowsTheGoAwayOfAFailure(t *testing.T) {
 				t.Errorf("lending: %v; behind the GOAWAY came %d bytes, %v", lending, n, err)
 			}
 		})
+	}
+}
+
+// TestLowerLastID: whichever way they are looked for, those above the last ID are found. It
+// must not cost a look at all connections each time that the last ID falls by one.
+func TestLowerLastID(t *testing.T) {
+	for _, open := range []int{0, 3, 1000} {
+		rnd := rand.New(rand.NewPCG(1, uint64(open)))
+		s := &session{}
+		tb := &s.table
+		tb.init()
+		tb.allotted = 1000
+		for range open {
+			c := &conn{s: s, id: wire.ID(1 + rnd.IntN(1000)), opener: rnd.IntN(2) == 0}
+			tb.byID[c.key()] = c
+		}
+		for tb.peerLast > 0 {
+			var last wire.ID
+			if tb.peerLast > 1 {
+				last = wire.ID(rnd.IntN(int(min(tb.peerLast, 1200))))
+			}
+			if rnd.IntN(2) == 0 {
+				last = max(last, min(tb.peerLast, tb.allotted)-1)
+			}
+			want := make(map[*conn]bool)
+			for _, c := range tb.byID {
+				if c.opener && c.id > last {
+					want[c] = true
+				}
+			}
+			got := tb.lowerLocked(last)
+			for _, c := range got {
+				if !want[c] {
+					t.Fatalf("%d open, last ID %d: %d is not served", open, last, c.id)
+				}
+				delete(tb.byID, c.key())
+			}
+			if len(got) != len(want) || tb.peerLast != last {
+				t.Fatalf("%d open, last ID %d: %d are not served, want %d", open, last, len(got), len(want))
+			}
+		}
 	}
 }

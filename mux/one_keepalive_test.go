@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -435,4 +436,40 @@ func TestTwoIdleSessions(t *testing.T) {
 			t.Errorf("after a day: %q, %v", b, err)
 		}
 	})
+}
+
+// TestAnswerThatNobodyReadIsLookedFor: a steady reader has made the lazy timer slow, and gives up
+// between the PING and its ACK.
+// To see it fail: in lookAliveLocked, take the case with nudge away.
+func TestAnswerThatNobodyReadIsLookedFor(t *testing.T) {
+	setup := oneSetup{cfg: Config{KeepAliveInterval: 100 * time.Millisecond, KeepAliveTimeout: 300 * time.Millisecond}}
+	for _, messages := range []int{300, 310, 330, 350} { // the timer was set at another time in each
+		oneRun(t, setup, func(tc *oneTest) {
+			tc.peer.mu.Lock()
+			tc.peer.ackAfter = 30 * time.Millisecond
+			tc.peer.mu.Unlock()
+			c := tc.openIDs(1)[0]
+			b := make([]byte, 1)
+			readFor := func(d time.Duration) {
+				c.SetReadDeadline(time.Now().Add(d))
+				if _, err := c.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) {
+					tc.t.Fatal(err)
+				}
+			}
+			for range messages {
+				c.SetReadDeadline(time.Time{})
+				tc.peer.say(`DATA YOURS 1 "x"`)
+				if n, err := c.Read(b); n != 1 || err != nil {
+					tc.t.Fatal(n, err)
+				}
+				readFor(10 * time.Millisecond)
+			}
+			readFor(120 * time.Millisecond)
+			tc.pass(2 * time.Second)
+			if err := tc.p.Err(); err != nil {
+				tc.t.Errorf("after %d messages, the session has ended: %v", messages, err)
+			}
+			tc.sent()
+		})
+	}
 }

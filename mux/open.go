@@ -53,8 +53,8 @@ func (s *session) awaitProtocol(ctx context.Context) error {
 	select {
 	case <-s.known:
 		return nil
-	case <-s.done:
-		return s.err()
+	case <-s.leaving:
+		return s.overErr()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -211,10 +211,16 @@ func (s *session) register(c *conn) error {
 	return nil
 }
 
-// unregister takes back a register whose OPEN was never published.
+// unregister takes back a register whose OPEN was never published. What the peer has sent
+// for the address meanwhile was not the END that it was taken for, but its OPEN: that one is
+// answered by our END.
 func (s *session) unregister(c *conn) {
 	s.table.mu.Lock()
-	s.table.setLocked(c, 0)
+	if halves(c.halves.Load()) == sendOpen {
+		s.table.setLocked(c, recvOpen|sendOpen)
+	} else {
+		s.table.setLocked(c, 0)
+	}
 	s.table.mu.Unlock()
 	c.close(net.ErrClosed, net.ErrClosed)
 }

@@ -174,7 +174,7 @@ func (s *session) roundTrip(ctx context.Context, fresh bool) (time.Duration, err
 		}
 		err := s.awaitAck(ctx, w)
 		if err == nil {
-			err = s.err()
+			err = s.overErr()
 		}
 		if err != nil {
 			return 0, err
@@ -185,15 +185,15 @@ func (s *session) roundTrip(ctx context.Context, fresh bool) (time.Duration, err
 	}
 }
 
-// pause waits for d, or until ctx or the session is done, and returns why it did not.
+// pause waits for d, or until ctx is done or the session ends, and returns why it did not.
 func (s *session) pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return nil
-	case <-s.done:
-		return s.err()
+	case <-s.leaving:
+		return s.overErr()
 	case <-ctx.Done():
 		return ctx.Err()
 	}

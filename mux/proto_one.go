@@ -305,18 +305,9 @@ func (s *session) onGoAway(body []byte) *ProtocolError {
 		t.mu.Unlock()
 		return &ProtocolError{Code: CodeProtocol, Rule: fmt.Sprintf("the last ID rises from %d", t.peerLast)}
 	}
-	lower := last < t.peerLast
-	t.peerLast = last
+	unserved := t.lowerLocked(last)
 	t.goAways = min(t.goAways+1, freeGoAways+1) // it counts no further, so it can't overflow
 	often := t.goAways > freeGoAways
-	var unserved []*conn
-	if lower && last < t.allotted {
-		for _, c := range t.byID {
-			if c.opener && c.id > last {
-				unserved = append(unserved, c)
-			}
-		}
-	}
 	for _, c := range unserved {
 		t.setLocked(c, 0)
 	}

@@ -61,6 +61,8 @@ type session struct {
 	// halfClosed: Shutdown, of either end, has ended our half of the transport. What can
 	// still be owed is answers that crossed with it, and goes unsaid.
 	halfClosed atomic.Bool
+	leaving    chan struct{} // closed when it begins to end, by whatever: no call waits any more
+	left       sync.Once     // for that
 	done       chan struct{} // closed when the session has ended
 	over       chan struct{} // closed when end has done all of its work
 
@@ -75,6 +77,8 @@ type session struct {
 	failure  error
 	endTimer *time.Timer // of endAfter
 	parting  atomic.Bool // that GOAWAY has been sent
+
+	readFailed atomic.Pointer[error] // nothing can be read any more, for this; see readOver
 
 	helperMu sync.Mutex
 	helpers  sync.WaitGroup // standby and helper
@@ -100,6 +104,7 @@ func newSession(transport net.Conn, cfg *Config, accepting bool) (*session, erro
 		base:      time.Now().Add(-time.Microsecond), // so that now is never 0, which means no deadline
 		accepting: accepting,
 		known:     make(chan struct{}),
+		leaving:   make(chan struct{}),
 		done:      make(chan struct{}),
 		over:      make(chan struct{}),
 		work:      make(chan struct{}, 1),
@@ -227,9 +232,7 @@ func (s *session) end(cause error) {
 	s.writes.stop()
 	s.abortAll(s.connCause())
 	s.accept.close(s, s.closing.Load())
-	s.pings.close(s)
 	s.idle.Wake()
-	s.out.wakeRooms()
 	s.t.Close() // ends what the leader and the flusher are blocked in
 	if s.out.claim() {
 		s.runFlusher(nil, nil) // fails what was queued and nobody sends
@@ -250,9 +253,13 @@ func (s *session) endWait() {
 	s.helpers.Wait()
 }
 
-// abortAll ends every connection with err, and lets no more in.
+// abortAll ends every connection with err, and lets no more in. What else is waited for,
+// but Accept, ends with it.
 func (s *session) abortAll(err error) {
 	s.table.each(func(c *conn) { c.abort(err) })
+	s.left.Do(func() { close(s.leaving) })
+	s.pings.close(s)
+	s.out.wakeRooms()
 }
 
 // leave ends w's wait for the token.
@@ -280,6 +287,19 @@ func (s *session) err() error {
 	s.endMu.Lock()
 	defer s.endMu.Unlock()
 	return s.cause
+}
+
+// overErr is what a call returns that would have to wait, once the session begins to end.
+func (s *session) overErr() error {
+	if s.closing.Load() {
+		return net.ErrClosed
+	}
+	s.endMu.Lock()
+	defer s.endMu.Unlock()
+	if s.cause != nil {
+		return s.cause
+	}
+	return s.failure
 }
 
 // lostErr is what a Write returns that may not have been sent, because the session ends.

@@ -89,6 +89,12 @@ func (s *session) shutdown(ctx context.Context) error {
 	if err == nil {
 		err = s.awaitPeersEnd(ctx)
 	}
+	if s.overErr() != nil {
+		select {
+		case <-s.done: // as above
+		case <-ctx.Done():
+		}
+	}
 	s.endWait()
 	if s.drained.Load() {
 		return nil // the peer was done first

@@ -1,7 +1,6 @@
 package mux
 
 import (
-	"context"
 	"errors"
 	"io"
 	"syscall"
@@ -133,8 +132,7 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 			return stalled
 		}
 		if err != nil && !s.token.timedOut(err) {
-			s.letEndsOut()
-			s.end(s.readError(err))
+			s.readOver(err)
 			return nil
 		}
 		if s.lazyDone(w) {
@@ -144,16 +142,27 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 	return nil
 }
 
-// letEndsOut waits for the ends that are being sent, a second at most. A peer that has read
-// them may end the transport before the flusher is back, and one that has only ended its half
-// still reads.
-func (s *session) letEndsOut() {
-	if !s.out.ending.Load() {
-		return
+// readOver follows a Read that failed for good: the session ends. But a peer that has read
+// the ends that are being sent may end the transport before the flusher is back, and one that
+// has only ended its half still reads: so they are let out first, for a second at most.
+// Nobody leads meanwhile, and the waits of others last no longer than they should.
+func (s *session) readOver(err error) {
+	if s.out.ending.Load() {
+		s.token.close()
+		s.readFailed.Store(&err)
+		s.endAfter(endLinger, s.readError(err))
+		if s.out.ending.Load() {
+			return // who has sent them looks at readFailed
+		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), endLinger)
-	s.awaitFlushed(ctx)
-	cancel()
+	s.end(s.readError(err))
+}
+
+// endsOut follows when the ends that the flusher had built have been sent.
+func (s *session) endsOut() {
+	if err := s.readFailed.Load(); err != nil {
+		s.end(s.readError(*err))
+	}
 }
 
 // lazyDone reports whether w is lazy and has delivered to a reader, who is to lead

@@ -249,7 +249,9 @@ func (o *writeSide) build() {
 	if o.owing != nil {
 		for o.owing != nil && end+maxDebtLen <= len(buf) {
 			c := o.owing
-			o.owing = c.owesNext // before its debts are taken, and it may be added again
+			// Before its debts are taken, and it may be added again. A link that was left
+			// would keep what has ended reachable from what has not.
+			o.owing, c.owesNext = c.owesNext, nil
 			end += o.s.settleDebts(c, buf[end:])
 		}
 		o.wakeRooms() // an Open may wait for an address that has become free
@@ -337,11 +339,15 @@ func (o *writeSide) finish(mine *lent) {
 		}
 		o.claimed[i] = nil
 	}
-	if o.ends {
+	ends := o.ends
+	if ends {
 		o.ends = false
 		o.ending.Store(false)
 	}
 	o.dropBatch()
+	if ends {
+		o.s.endsOut()
+	}
 }
 
 // noteEnd notes that the batch ends a half. The table forgets a connection when its end has

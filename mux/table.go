@@ -127,6 +127,30 @@ func (t *table) freeSlot(c *conn) {
 	t.mu.Unlock()
 }
 
+// lowerLocked takes the last ID that the peer serves, and returns the connections of ours
+// that it does not serve any more. It costs no more than we have opened, all of the peer's
+// GOAWAYs together.
+func (t *table) lowerLocked(last wire.ID) (unserved []*conn) {
+	from, to := last, min(t.peerLast, t.allotted)
+	t.peerLast = last
+	switch {
+	case from >= to:
+	case uint64(to-from) < uint64(len(t.byID)):
+		for id := to; id > from; id-- {
+			if c := t.byID[keyOf(id, true)]; c != nil {
+				unserved = append(unserved, c)
+			}
+		}
+	default:
+		for _, c := range t.byID {
+			if c.opener && c.id > from {
+				unserved = append(unserved, c)
+			}
+		}
+	}
+	return unserved
+}
+
 // whenEmpty returns a channel that is closed when no connection is left.
 func (t *table) whenEmpty() <-chan struct{} {
 	t.mu.Lock()

@@ -360,15 +360,18 @@ func (t *readToken) lastRead() int64 {
 	return t.counted.lifeAt
 }
 
-// nudge gives a free token to a lazy waiter, whoever may come back.
-func (t *readToken) nudge() {
+// nudge gives a free token to a lazy waiter, whoever may come back, and reports whether
+// it was free.
+func (t *readToken) nudge() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.assertLocked()
-	if t.leader == nil && t.stalled.Load() == nil && !t.closed {
+	free := t.leader == nil && t.stalled.Load() == nil && !t.closed
+	if free {
 		t.last = nil
 		t.offerLazyLocked()
 	}
+	return free
 }
 
 // held reports whether somebody leads.

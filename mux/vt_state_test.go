@@ -1066,3 +1066,41 @@ func TestTwoFullConnectionsStallOneAfterTheOther(t *testing.T) {
 		r.want("none is full any more", "behind", nil)
 	})
 }
+
+// TestOpenGivenUpAnswersThePeersOpen: an Open waits for room in staging when the peer opens the
+// same address, which looks like an END. When its context ends, it has never been sent.
+// To see it fail: in unregister, always set the halves to 0.
+func TestOpenGivenUpAnswersThePeersOpen(t *testing.T) {
+	vtRun(t, true, nil, func(tc *vtTest) {
+		var cs []*Conn
+		for i := range 3 {
+			tc.send(vtOpen(testAddr(i)))
+			cs = append(cs, tc.accept(testAddr(i)))
+		}
+		tc.peer.setDeaf(true)
+		synctest.Wait()
+		tc.startWrite(cs[0], strings.Repeat("x", copyMax)).wantBlocked("deaf")
+		tc.startWrite(cs[1], strings.Repeat("x", copyMax)).want("staged", copyMax, nil)
+		tc.startWrite(cs[2], strings.Repeat("x", copyMax)).want("staged", copyMax, nil)
+		ctx, cancel := context.WithCancel(context.Background())
+		op := tc.startErr("Open", func() error { _, err := tc.p.Open(ctx, vtA); return err })
+		op.wantBlocked("no room")
+		tc.peer.queue(vtBytes(vtOpen(vtA)))
+		synctest.Wait()
+		cancel()
+		op.want("Open", 0, context.Canceled)
+		tc.peer.setDeaf(false)
+		tc.settle()
+		ended := false
+		for _, f := range tc.frames() {
+			ended = ended || f.addr == vtA && f.data == ""
+		}
+		if !ended {
+			tc.t.Error("the peer's OPEN is not answered by END")
+		}
+		tc.send(vtData(vtA, "hello"), vtEnd(vtA))
+		tc.wantNoAccept("its END is no OPEN")
+		tc.send(vtOpen(vtA), vtData(vtA, "again"))
+		tc.wantRead("the address is free", tc.accept(vtA), "again", nil)
+	})
+}

@@ -17,7 +17,11 @@ type watch struct {
 
 	pingedAt     int64  // when a PING was sent in the present silence, or bytes went since; 0: none was
 	taken, acked uint64 // writeSide.progress when it was looked at last
+	looked       bool   // nobody led at the end of the silence, and somebody has been sent to look
 }
+
+// lookFor is what a look at the transport may take, at the end of a silence.
+const lookFor = 100 * time.Millisecond
 
 type watchPhase uint8
 
@@ -126,12 +130,12 @@ func (s *session) lookAliveLocked(w *watch) (again time.Duration, duty watchDuty
 	now, last := s.now(), s.token.lastRead()
 	interval, timeout := int64(s.cfg.KeepAliveInterval), int64(s.cfg.KeepAliveTimeout)
 	if w.pingedAt != 0 && last >= w.pingedAt {
-		w.pingedAt = 0 // it is there
+		w.pingedAt, w.looked = 0, false // it is there
 	}
 	taken, acked, blocked := s.out.progress()
 	switch {
 	case now-last < interval:
-		w.pingedAt = 0
+		w.pingedAt, w.looked = 0, false
 		return time.Duration(interval - (now - last)), dutyNone
 	case w.pingedAt == 0:
 		w.pingedAt, w.taken, w.acked = now, taken, acked
@@ -141,8 +145,12 @@ func (s *session) lookAliveLocked(w *watch) (again time.Duration, duty watchDuty
 	case blocked && taken > w.taken+wire.PingLen || acked > w.acked+wire.PingLen:
 		// That a transport takes bytes at once shows nothing, and our PING is no
 		// sign of the peer's life. But this is.
-		w.pingedAt, w.taken, w.acked = now, taken, acked
+		w.pingedAt, w.taken, w.acked, w.looked = now, taken, acked, false
 		return time.Duration(min(interval, timeout)), dutyNone
+	case !w.looked && s.token.nudge():
+		// The answer may have come after the last reader left.
+		w.looked = true
+		return min(lookFor, s.cfg.KeepAliveTimeout), dutyNone
 	}
 	return 0, dutyEnd
 }
