@@ -111,6 +111,7 @@ const (
 	flagReadOver                     // readErr is set: nothing more will come
 	flagStopSent                     // STOP is owed or sent
 	flagStopped                      // the peer's STOP has come
+	flagCrossed                      // vt: the peer has opened the address too; our half ends unsaid
 )
 
 // conn is a connection's state. The session's table holds it from the open until

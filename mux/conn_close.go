@@ -200,6 +200,18 @@ func (c *conn) oweEnd(end uint32) bool {
 	return true
 }
 
+// cross ends both halves because the peer has opened the address at the same time. The address
+// is not free for an Open before all that c's Writes publish has been sent: it would seem to
+// belong to the new connection. The leader calls it, and flushes.
+func (c *conn) cross() {
+	c.mu.Lock()
+	c.flags.Or(flagCrossed)
+	c.mu.Unlock()
+	c.abort(&ResetError{Code: CodeCrossedOpen, Remote: true})
+	c.oweEnd(owesEnd)
+	c.s.in.owes = true
+}
+
 func (c *conn) closeRead() error {
 	c.mu.Lock()
 	if c.isClosed() {

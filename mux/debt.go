@@ -106,7 +106,9 @@ func (s *session) settleDebts(c *conn, b []byte) (n int) {
 			s.out.control = false
 		}
 		s.table.setLocked(c, left)
-	} else if owed&owesEnd != 0 && h&sendOpen != 0 { // else the peer's crossing open has taken it away
+	} else if owed&owesEnd != 0 && c.flags.Load()&flagCrossed != 0 {
+		s.table.setLocked(c, 0)
+	} else if owed&owesEnd != 0 && h&sendOpen != 0 {
 		wire.PutVTHeader(b, c.addr, 0)
 		n = wire.VTHeaderLen
 		s.out.noteEnd()

@@ -814,6 +814,53 @@ func TestNothingFollowsTheGoAwayOfAFailure(t *testing.T) {
 	}
 }
 
+// TestOpenThatWaitsLooksAgain: what it waits for, or that it waits in vain, is known, though the
+// transport takes nothing.
+// To see it fail: in onGoAway or onPreface, take wakeRooms away.
+func TestOpenThatWaitsLooksAgain(t *testing.T) {
+	t.Run("GOAWAY", func(t *testing.T) {
+		oneRun(t, onePipe, func(tc *oneTest) {
+			cs := tc.openIDs(2)
+			tc.deaf(true)
+			tc.startWrite(cs[0], "holds the transport").wantBlocked("the peer is deaf")
+			for _, n := range []int{16 << 10, 16 << 10, 16 << 10, 16<<10 - 40} {
+				tc.startWrite(cs[1], strings.Repeat("x", n)).want("staged", n, nil)
+			}
+			op := tc.startErr("Open", func() error { _, err := tc.p.Open(context.Background(), vtA); return err })
+			op.wantBlocked("no room")
+			tc.peer.say("GOAWAY 4294967295 0")
+			op.want("Open", 0, ErrDraining)
+			tc.deaf(false)
+			tc.settle()
+			tc.sent()
+		})
+	})
+	t.Run("preface", func(t *testing.T) {
+		oneRun(t, oneSetup{preface: "-"}, func(tc *oneTest) {
+			for range 128 {
+				tc.open(vtA)
+			}
+			tc.settle()
+			tc.peer.takeFrames()
+			tc.deaf(true)
+			tc.startWrite(tc.conns[0], "holds the transport").wantBlocked("the peer is deaf")
+			op := tc.startErr("Open", func() error {
+				c, err := tc.p.Open(context.Background(), vtA)
+				if c != nil {
+					tc.conns = append(tc.conns, c)
+				}
+				return err
+			})
+			op.wantBlocked("the peer has not told its limit")
+			tc.peer.say("PREFACE")
+			op.want("Open", 0, nil)
+			tc.deaf(false)
+			tc.settle()
+			tc.peer.takeFrames()
+		})
+	})
+}
+
 // TestLowerLastID: whichever way they are looked for, those above the last ID are found. It
 // must not cost a look at all connections each time that the last ID falls by one.
 func TestLowerLastID(t *testing.T) {

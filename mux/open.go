@@ -216,7 +216,7 @@ func (s *session) register(c *conn) error {
 // answered by our END.
 func (s *session) unregister(c *conn) {
 	s.table.mu.Lock()
-	if halves(c.halves.Load()) == sendOpen {
+	if halves(c.halves.Load()) == sendOpen && c.flags.Load()&flagCrossed == 0 {
 		s.table.setLocked(c, recvOpen|sendOpen)
 	} else {
 		s.table.setLocked(c, 0)

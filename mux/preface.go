@@ -175,7 +175,8 @@ func (s *session) onPreface() {
 	for _, c := range all {
 		c.raise(uint64(set.InitialWindow))
 	}
-	s.in.owes = true // who waits to open looks again
+	s.out.wakeRooms() // who waits to open looks again
+	s.in.owes = true
 	s.watch.keepAlive(s)
 }
 

@@ -320,7 +320,7 @@ func (s *session) onGoAway(body []byte) *ProtocolError {
 		s.in.r = s.in.w
 		return nil
 	}
-	s.in.owes = true // who waits to open looks again
+	s.out.wakeRooms() // who waits to open looks again
 	if often {
 		return s.cost(1, "GOAWAY")
 	}

@@ -21,6 +21,10 @@ func (s *session) onVTHeader(h *wire.VTHeader) error {
 	t := &s.table
 	t.mu.Lock()
 	c := t.byAddr[h.Addr]
+	if c != nil && c.flags.Load()&flagCrossed != 0 {
+		delete(t.byAddr, h.Addr)
+		c = nil
+	}
 	var was halves
 	var held bool // as many as may are the application's still, though they have ended
 	if c != nil {
@@ -55,13 +59,14 @@ func (s *session) onVTHeader(h *wire.VTHeader) error {
 		}
 		return nil
 	}
-	t.setLocked(c, is)
-	t.mu.Unlock()
 	if event == zeroEnds {
+		t.setLocked(c, is)
+		t.mu.Unlock()
 		c.endRead(io.EOF)
-	} else {
-		c.abort(&ResetError{Code: CodeCrossedOpen, Remote: true})
+		return nil
 	}
+	t.mu.Unlock()
+	c.cross()
 	return nil
 }
 

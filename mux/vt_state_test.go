@@ -308,6 +308,51 @@ func TestCrossedOpensAreNoticedAndNotEnded(t *testing.T) {
 	})
 }
 
+// TestCrossedAddressIsFreeBehindItsBytes: what a Write has published of a connection that was
+// crossed must not follow the next OPEN of its address, and no Write comes later.
+// To see it fail: in onVTHeader, set the halves to 0 where opens cross.
+func TestCrossedAddressIsFreeBehindItsBytes(t *testing.T) {
+	for _, peerOpens := range []bool{false, true} {
+		vtRun(t, true, &Config{MaxConns: 2}, func(tc *vtTest) {
+			c, d := tc.open(vtA), tc.open(vtB)
+			tc.want("opens", vtOpen(vtA), vtOpen(vtB))
+			tc.send(vtEnd(vtA)) // or the peer's OPEN
+			tc.peer.setDeaf(true)
+			synctest.Wait()
+			hold := tc.startWrite(d, "holds the transport")
+			hold.wantBlocked("the peer is deaf")
+			tc.startWrite(c, "old").want("staged", 3, nil)
+			tc.peer.queue(vtBytes(vtEnd(vtA)))
+			synctest.Wait()
+			var re *ResetError
+			if n, err := c.Write([]byte("late")); n != 0 || !errors.As(err, &re) || re.Code != CodeCrossedOpen {
+				tc.t.Errorf("Write returned %d, %v", n, err)
+			}
+			if peerOpens {
+				tc.peer.queue(vtBytes(vtOpen(vtA), vtData(vtA, "mine")))
+				synctest.Wait()
+				tc.wantRead("the peer may open it", tc.accept(vtA), "mine", nil)
+				tc.peer.setDeaf(false)
+				tc.want("what was published", vtData(vtB, "holds the transport"), vtData(vtA, "old"))
+				return
+			}
+			var e *Conn
+			op := tc.startErr("Open", func() (err error) {
+				if e, err = tc.p.Open(context.Background(), vtA); err == nil {
+					tc.conns = append(tc.conns, e)
+				}
+				return err
+			})
+			op.wantBlocked("bytes of the old connection are on their way")
+			tc.peer.setDeaf(false)
+			op.want("Open", 0, nil)
+			tc.want("in this order", vtData(vtB, "holds the transport"), vtData(vtA, "old"), vtOpen(vtA))
+			tc.send(vtData(vtA, "fine"))
+			tc.wantRead("the new one works", e, "fine", nil)
+		})
+	}
+}
+
 // TestCrossedOpensAfterOurEndLeaveAGhost: had our end gone out before the peer's came,
 // that one opens. There is no cure, but it must be a connection like any other.
 func TestCrossedOpensAfterOurEndLeaveAGhost(t *testing.T) {
@@ -388,10 +433,10 @@ func TestACrossingTakesOurPendingEndBack(t *testing.T) {
 		op.wantBlocked("the peer reads nothing")
 		c.Close()
 		tc.send(vtEnd(vtA))
-		tc.wantHalves("the peer has forgotten the address, and so have we", vtA, vtFree)
 		tc.peer.setDeaf(false)
 		tc.want("no end behind what was under way", vtData(vtB, "holds the transport"))
 		op.want("it is out", 19, nil)
+		tc.wantHalves("the peer has forgotten the address, and so have we", vtA, vtFree)
 	})
 }
 
