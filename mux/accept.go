@@ -149,6 +149,7 @@ func (q *acceptQueue) close(s *session, refuse bool) {
 // acceptState waits for a connection. While nobody reads, it leads.
 func (s *session) acceptState(ctx context.Context) (*conn, error) {
 	q := &s.accept
+	_ = ctx.Done() // a nil context panics here, and not while it waits
 	for {
 		q.mu.Lock()
 		c := q.nextLocked()

@@ -57,8 +57,8 @@ type Config struct {
 	// that it has not closed, though both ends may have ended them.
 	MaxConns int
 
-	// AcceptBacklog bounds the connections that the peer has opened and nobody has
-	// accepted yet. One beyond it is refused, and stalls nothing. The peer does not know
+	// AcceptBacklog bounds the connections that the peer has opened and no Accept,
+	// AcceptConn or AcceptPending has returned yet. One beyond it is refused, and stalls nothing. The peer does not know
 	// the number. Default: 4,096, or MaxConns if that is less; with the vt-muxer protocol
 	// MaxConns, since such a peer can't tell a refusal from an empty answer.
 	AcceptBacklog int

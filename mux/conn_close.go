@@ -34,7 +34,8 @@ func (h *Conn) CloseWrite() error {
 }
 
 // CloseRead gives up reading: what was received, and what comes, is discarded, and
-// Read returns net.ErrClosed, or still io.EOF if all had been read to the end. After
+// Read returns net.ErrClosed, or still io.EOF if all had been read to the end, or the error
+// if the peer has reset the connection. After
 // Close it returns net.ErrClosed. The peer's Writes fail with EPIPE; with the vt-muxer protocol
 // it is not told, and they go on into the void.
 func (h *Conn) CloseRead() error {
@@ -43,9 +44,10 @@ func (h *Conn) CloseRead() error {
 	return err
 }
 
-// Reset gives the connection up: calls here return a *ResetError with code, and
+// Reset gives the connection up: Reads and Writes here return a *ResetError with code, and
 // what was received, or not yet sent, is discarded. The peer's Reads return a
-// *ResetError with code as well, its Writes a *StoppedError. The vt-muxer protocol has
+// *ResetError with code as well, its Writes a *StoppedError. But where CloseWrite came
+// before, the peer's Reads end as that has said. The vt-muxer protocol has
 // no reset, so there the peer sees what Close would show it, and never the code. The
 // Conn needs no Close then.
 //

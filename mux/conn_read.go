@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -184,6 +185,8 @@ func (c *conn) wantsDirect() bool {
 	return c.in.n == 0 && !c.discards()
 }
 
+var errInvalidWrite = errors.New("mux: the writer says that it has written less than nothing, or more than it was given")
+
 // writeTo is WriteTo.
 func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
 	var vec net.Buffers
@@ -226,6 +229,12 @@ func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
 		} else {
 			vec = back
 			n, err = vec.WriteTo(dst)
+		}
+		switch {
+		case n < 0 || n > int64(size):
+			n, err = 0, errInvalidWrite
+		case err == nil && n < int64(size):
+			err = io.ErrShortWrite
 		}
 		total += n
 		clear(back)

@@ -402,6 +402,8 @@ func (c *conn) writeBuffers(v *net.Buffers) (total int64, err error) {
 	return total, nil
 }
 
+var errInvalidRead = errors.New("mux: the reader says that it has read less than nothing, or more than there was room for")
+
 // readFromMax is how much ReadFrom reads at once: one frame of the largest size.
 const readFromMax = wire.VTMaxPayload
 
@@ -422,7 +424,13 @@ func (c *conn) readFrom(r io.Reader) (total int64, err error) {
 		}
 	}()
 	for {
+		if err = c.cantWrite(); err != nil {
+			return total, err // what nobody can send stays in r
+		}
 		n, rerr := src.Read(get, put)
+		if n < 0 || n > readFromMax {
+			return total, errInvalidRead
+		}
 		if n > 0 {
 			var m int
 			m, err = c.write(slab.Bytes()[:n])

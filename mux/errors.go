@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"syscall"
 
 	"github.com/vtmux/vtmux/addr"
@@ -169,6 +170,15 @@ func (e *ProtocolError) Is(target error) bool { return target == ErrProtocol }
 
 // Unwrap returns e.Err.
 func (e *ProtocolError) Unwrap() error { return e.Err }
+
+// errHandshakeTimeout is a timeout as net.Error has it, and no context's.
+var errHandshakeTimeout net.Error = handshakeTimeout{}
+
+type handshakeTimeout struct{}
+
+func (handshakeTimeout) Error() string   { return "it took longer than Config.HandshakeTimeout" }
+func (handshakeTimeout) Timeout() bool   { return true }
+func (handshakeTimeout) Temporary() bool { return false }
 
 // A TransportError is why a session ended when its transport failed or ended.
 // Err is the transport's own error, or ErrSilent, ErrWriteTimeout or io.ErrNoProgress,

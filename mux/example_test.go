@@ -2,6 +2,7 @@ package mux_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -33,6 +34,9 @@ func edge(ctx context.Context, clients *net.TCPListener, transport net.Conn) err
 		switch {
 		case err == nil:
 			go relay(client, conn) // copies both ways
+		case errors.Is(err, mux.ErrDraining):
+			client.Close()
+			return pipe.Shutdown(ctx) // nothing more can be opened here; what is open goes on
 		case pipe.Err() != nil:
 			client.Close()
 			return err

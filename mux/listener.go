@@ -12,7 +12,17 @@ import (
 
 // A Listener accepts the connections that the peer opens over one transport. It
 // can open connections as well. It is a net.Listener: http.Server and others serve
-// on it as it is.
+// on it as it is. But its Close ends the connections too that were accepted, unlike that of
+// a TCP listener, and http.Server calls it when its Serve or Shutdown begins to end. To
+// let requests be served to their end, give the server a net.Listener whose Close begins
+// Shutdown instead:
+//
+//	type drainingListener struct{ *mux.Listener }
+//
+//	func (l drainingListener) Close() error {
+//		go l.Shutdown(context.Background())
+//		return nil
+//	}
 type Listener struct{ s *session }
 
 var _ net.Listener = (*Listener)(nil)
@@ -72,7 +82,7 @@ func (l *Listener) Open(ctx context.Context, a addr.SocketAddr) (*Conn, error) {
 	return l.s.open(ctx, a)
 }
 
-// Close ends the session at once. See Pipe.Close.
+// Close ends the session at once, and all of its connections. See Pipe.Close.
 func (l *Listener) Close() error { return l.s.close() }
 
 // Shutdown ends the session when its connections have ended. See Pipe.Shutdown.
@@ -91,12 +101,17 @@ func (l *Listener) Ping(ctx context.Context) (time.Duration, error) { return l.s
 func (l *Listener) Stats() Stats { return l.s.stats() }
 
 // A PendingConn is a connection that the peer has opened and that is neither
-// accepted nor rejected yet. One that is dropped without either is closed as a Conn
+// accepted nor rejected yet. The first of Accept and Reject decides. One that is dropped without either is closed as a Conn
 // is.
 type PendingConn struct {
-	h        *Conn
-	accepted atomic.Bool
+	h       *Conn
+	decided atomic.Uint32 // set once to accepted, or to rejected for good
 }
+
+const (
+	accepted = 1
+	rejected = 2
+)
 
 // Addr returns the address that the connection bears.
 func (p *PendingConn) Addr() addr.SocketAddr { return p.h.Addr() }
@@ -112,19 +127,21 @@ func (p *PendingConn) Metadata() []byte {
 
 // Accept returns the connection, the same one each time; net.ErrClosed after Reject.
 func (p *PendingConn) Accept() (*Conn, error) {
-	p.accepted.Store(true)
-	if p.h.c.isClosed() {
-		return nil, net.ErrClosed
+	if p.decided.CompareAndSwap(0, accepted) || p.decided.Load() == accepted {
+		return p.h, nil
 	}
-	return p.h, nil
+	return nil, net.ErrClosed
 }
 
 // Reject refuses the connection. The opener's calls return a *RefusedError with code
 // and reason, of which 256 bytes of UTF-8 are sent; a vt-muxer peer reads io.EOF. After
 // Accept it is Reset with code.
 func (p *PendingConn) Reject(code Code, reason string) error {
-	if p.accepted.Load() {
+	switch p.decided.Swap(rejected) {
+	case accepted:
 		return p.h.Reset(code)
+	case rejected:
+		return nil
 	}
 	if p.h.c.s.refuse(p.h.c, code, reason) {
 		runtime.SetFinalizer(p.h, nil)

@@ -174,7 +174,11 @@ func (s *session) handshake() error {
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
-	return s.t.Handshake(ctx)
+	err := s.t.Handshake(ctx)
+	if ctx.Err() != nil {
+		return errHandshakeTimeout // the context is none of a caller's
+	}
+	return err
 }
 
 // standby leads when nobody else does, so that ends, errors and opens come

@@ -54,6 +54,9 @@ func (s *session) close() error {
 // shutdown ends the session when its connections have ended.
 func (s *session) shutdown(ctx context.Context) error {
 	if err := s.err(); err != nil {
+		if s.drained.Load() {
+			return nil // another was first
+		}
 		return unlessClean(err)
 	}
 	err := s.drain(ctx)
@@ -95,9 +98,12 @@ func (s *session) shutdown(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	if err == nil && s.overErr() == nil {
+		s.drained.Store(true)
+	}
 	s.endWait()
 	if s.drained.Load() {
-		return nil // the peer was done first
+		return nil // the peer was done first, or another Shutdown
 	}
 	return unlessClean(err)
 }

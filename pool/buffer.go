@@ -100,11 +100,11 @@ func (b *Buffer) Write(p []byte) (int, error) {
 }
 
 // Grow makes room for n bytes more than b has, so that an append of them to B does
-// not allocate. It panics if n is negative. Earlier slices of B are then no part
+// not allocate. It panics if n is negative, or more than there can be. Earlier slices of B are then no part
 // of the buffer, and must not be used any more.
 func (b *Buffer) Grow(n int) {
 	debugUseBuffer(b)
-	if n < 0 {
+	if n < 0 || len(b.B)+n < 0 {
 		panic(fmt.Sprintf("BUG: pool: buffer grown by %d bytes", n))
 	}
 	if n > cap(b.B)-len(b.B) {

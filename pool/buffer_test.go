@@ -3,6 +3,7 @@ package pool
 import (
 	"bytes"
 	"io"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -67,6 +68,8 @@ func TestBufferGrowMakesRoom(t *testing.T) {
 	}
 	b := GetBuffer()
 	wantBug(t, "Grow(-1)", "buffer grown by -1 bytes", func() { b.Grow(-1) })
+	b.Append([]byte("x"))
+	wantBug(t, "Grow(MaxInt)", "buffer grown by", func() { b.Grow(math.MaxInt) })
 	b.Release()
 }
 
