@@ -87,7 +87,7 @@ func (s *session) passOn() {
 		}
 		o.stg.flusher.take()
 		o.queue.pop()
-		l.recycle() // withdrawn
+		l.dropped() // withdrawn
 	}
 	s.handOver()
 }

@@ -20,16 +20,18 @@ const (
 // A lentState says who may touch a lent payload.
 //
 //	queued ──claim──▶ claimed ──sent──▶ done          flusher, flusher
-//	       ──withdraw▶ withdrawn                      owner: the flusher recycles it
+//	       ──withdraw▶ leaving ──▶ withdrawn          owner lets go of p: the flusher recycles it
+//	                           ──▶ abandoned          flusher, which came by: the owner recycles it
 //	       ──promote─▶ promoted                       flusher: its owner has the role now
 //	                   promoted ──take───▶ queued     owner, which flushes
-//	                            ──leave──▶ withdrawn  owner, which passes the role on
+//	                            ──leave──▶ withdrawn  owner lets go of p, and passes the role on
 //	                   claimed ──recall─▶ recalled ──copied──▶ done
 //	                                                  owner: the flusher copies what is unsent
 //	queued, claimed, recalled ──▶ failed              flusher, when the session has ended
 //
 // Before claimed and after done, failed or withdrawn nobody but the owner reads
-// the payload; that is what lets Write return.
+// the payload; that is what lets Write return. What is withdrawn may wait for the flusher as
+// long as the peer likes, so it must not keep the caller's slice.
 type lentState = uint32
 
 const (
@@ -40,6 +42,8 @@ const (
 	lentDone
 	lentFailed
 	lentWithdrawn
+	lentLeaving
+	lentAbandoned
 )
 
 // A lent is a piece of a caller's slice on its way to the transport. The owner is
@@ -70,6 +74,13 @@ func newLent(c *conn, w *waiter, p []byte) *lent {
 func (l *lent) recycle() {
 	l.c, l.w, l.p, l.next = nil, nil, nil, nil
 	lents.Put(l)
+}
+
+// dropped is the flusher's for one that it could not claim.
+func (l *lent) dropped() {
+	if !l.state.CompareAndSwap(lentLeaving, lentAbandoned) {
+		l.recycle()
+	}
 }
 
 // finish ends l in state to and wakes the owner. l is the owner's after that.
@@ -173,13 +184,18 @@ func (c *conn) awaitLent(l *lent, w *waiter) (int, error) {
 			s.runFlusher(c, l)
 		case state == lentPromoted:
 			s.out.stg.flusher.take()
+			l.p, l.c = nil, nil
 			l.state.Store(lentWithdrawn) // no time for the role
 			s.passOn()
 			return 0, err
 		case err == nil:
 			c.parkWriter(w)
 		case state == lentQueued:
-			if l.state.CompareAndSwap(lentQueued, lentWithdrawn) {
+			if l.state.CompareAndSwap(lentQueued, lentLeaving) {
+				l.p, l.c = nil, nil
+				if !l.state.CompareAndSwap(lentLeaving, lentWithdrawn) {
+					l.recycle()
+				}
 				return 0, err // the flusher recycles it
 			}
 		case state == lentClaimed:

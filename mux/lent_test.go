@@ -9,9 +9,11 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/vtmux/vtmux/addr"
 )
@@ -233,4 +235,48 @@ func stressLent(t *testing.T, near, far net.Conn, most int) {
 	for i := range want {
 		wantBytes(t, fmt.Sprintf("connection %d", i), all[testAddr(i)], want[i])
 	}
+}
+
+// TestWithdrawnPayloadIsLetGo: the peer reads nothing, and sends STOP to each Write. What it
+// has withdrawn waits for the flusher, and the caller's slice must not.
+// To see it fail: in awaitLent, withdraw without letting go of p.
+func TestWithdrawnPayloadIsLetGo(t *testing.T) {
+	const conns = 50
+	oneRun(t, oneListener, func(tc *oneTest) {
+		tc.p.s.lending = true // as over TCP
+		tc.deaf(true)
+		var bodies []weak.Pointer[[128 << 10]byte]
+		for i := range conns {
+			tc.peer.say(fmt.Sprintf("OPEN %d", i+1))
+			c, err := tc.l.AcceptConn(context.Background())
+			if err != nil {
+				tc.t.Fatal(err)
+			}
+			done := make(chan error)
+			go func() {
+				b := new([128 << 10]byte)
+				bodies = append(bodies, weak.Make(b))
+				_, err := c.Write(b[:])
+				c.Close()
+				done <- err
+			}()
+			synctest.Wait()
+			tc.peer.say(fmt.Sprintf("STOP %d 9", i+1), fmt.Sprintf("RESET %d 9", i+1))
+			wantErr(tc.t, "Write", <-done, syscall.EPIPE)
+			synctest.Wait()
+		}
+		runtime.GC()
+		reachable := 0
+		for _, p := range bodies {
+			if p.Value() != nil {
+				reachable++
+			}
+		}
+		if reachable > 3 {
+			tc.t.Errorf("%d of %d slices are reachable, and every Write has returned", reachable, conns)
+		}
+		tc.deaf(false)
+		tc.settle()
+		tc.peer.takeFrames()
+	})
 }

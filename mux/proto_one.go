@@ -305,6 +305,7 @@ func (s *session) onGoAway(body []byte) *ProtocolError {
 		t.mu.Unlock()
 		return &ProtocolError{Code: CodeProtocol, Rule: fmt.Sprintf("the last ID rises from %d", t.peerLast)}
 	}
+	first := t.goAways == 0
 	unserved := t.lowerLocked(last)
 	t.goAways = min(t.goAways+1, freeGoAways+1) // it counts no further, so it can't overflow
 	often := t.goAways > freeGoAways
@@ -320,7 +321,9 @@ func (s *session) onGoAway(body []byte) *ProtocolError {
 		s.in.r = s.in.w
 		return nil
 	}
-	s.out.wakeRooms() // who waits to open looks again
+	if first {
+		s.out.wakeRooms() // who waits to open looks again
+	}
 	if often {
 		return s.cost(1, "GOAWAY")
 	}

@@ -23,6 +23,7 @@ func (s *session) onVTHeader(h *wire.VTHeader) error {
 	c := t.byAddr[h.Addr]
 	if c != nil && c.flags.Load()&flagCrossed != 0 {
 		delete(t.byAddr, h.Addr)
+		t.orphans++
 		c = nil
 	}
 	var was halves
@@ -32,7 +33,7 @@ func (s *session) onVTHeader(h *wire.VTHeader) error {
 	}
 	is, event := was.onZero()
 	if event == zeroOpens {
-		full := len(t.byAddr) >= s.cfg.MaxConns
+		full := len(t.byAddr) >= s.cfg.MaxConns || t.orphans >= maxOrphans
 		if !full && !t.closed {
 			c = s.newState(h.Addr, false)
 			c.halves.Store(uint32(is))
@@ -42,12 +43,16 @@ func (s *session) onVTHeader(h *wire.VTHeader) error {
 			}
 			held = !c.slot
 		}
+		rule := "the peer opened more than MaxConns (%d) connections"
+		if t.orphans >= maxOrphans {
+			rule = "the peer crossed opens, reads nothing, and has more waiting than MaxConns (%d) allows"
+		}
 		t.mu.Unlock()
 		if full {
 			return &ProtocolError{
 				Offset: r.dec.Offset(),
 				Addr:   h.Addr,
-				Rule:   fmt.Sprintf("the peer opened more than MaxConns (%d) connections", s.cfg.MaxConns),
+				Rule:   fmt.Sprintf(rule, s.cfg.MaxConns),
 				Err:    ErrTooManyConns,
 			}
 		}

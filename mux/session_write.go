@@ -267,7 +267,7 @@ func (o *writeSide) build() {
 			break
 		}
 		if !l.state.CompareAndSwap(lentQueued, lentClaimed) {
-			l.recycle() // withdrawn
+			l.dropped() // withdrawn
 			continue
 		}
 		if len(o.batch) == 0 && end > 0 {
@@ -388,8 +388,13 @@ func (o *writeSide) failAll() {
 	o.failBatch()
 	o.queue.take(&o.lent)
 	o.failQueue()
-	o.owed, o.owing = 0, nil
-	o.debts.take()
+	for o.owing != nil { // a link that was left would keep the others reachable: see build
+		o.owing, o.owing.owesNext = o.owing.owesNext, nil
+	}
+	for c := o.debts.take(); c != nil; {
+		c, c.owesNext = c.owesNext, nil
+	}
+	o.owed = 0
 	o.s.owes.Store(0)
 	o.wakeRooms()
 }
@@ -401,7 +406,7 @@ func (o *writeSide) failQueue() {
 		if l.state.CompareAndSwap(lentQueued, lentFailed) {
 			w.Wake()
 		} else {
-			l.recycle() // withdrawn
+			l.dropped() // withdrawn
 		}
 	}
 }

@@ -8,14 +8,19 @@ import (
 	"github.com/vtmux/vtmux/wire"
 )
 
+// maxOrphans bounds table.orphans. Only a peer that crosses opens, reads nothing and goes on
+// gets there; the flusher settles them all as soon as the transport takes anything.
+const maxOrphans = 4 << 10
+
 // A table holds the connections that are open in either direction: by address with
 // the vt-muxer protocol, by ID with protocol 1.
 type table struct {
-	mu     sync.Mutex
-	byAddr map[addr.SocketAddr]*conn
-	byID   map[connKey]*conn
-	closed bool
-	slots  int // connections of the peer's that count against MaxConns: see conn.slot
+	mu      sync.Mutex
+	byAddr  map[addr.SocketAddr]*conn
+	byID    map[connKey]*conn
+	closed  bool
+	orphans int // vt: crossed, no more in byAddr, since the peer has opened it again, and not settled yet
+	slots   int // connections of the peer's that count against MaxConns: see conn.slot
 	// emptied is closed when the table is empty and a Shutdown waits for that.
 	emptied chan struct{}
 

@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -1147,5 +1148,30 @@ func TestOpenGivenUpAnswersThePeersOpen(t *testing.T) {
 		tc.wantNoAccept("its END is no OPEN")
 		tc.send(vtOpen(vtA), vtData(vtA, "again"))
 		tc.wantRead("the address is free", tc.accept(vtA), "again", nil)
+	})
+}
+
+// TestCrossedOpensWithoutEnd: a peer that reads nothing opens, ends and crosses one address
+// again and again. What has not been settled is bounded.
+// To see it fail: in onVTHeader, don't look at orphans.
+func TestCrossedOpensWithoutEnd(t *testing.T) {
+	vtRun(t, true, &Config{MaxConns: 16}, func(tc *vtTest) {
+		tc.peer.setDeaf(true)
+		tc.settle()
+		round := vtBytes(vtOpen(vtA), vtEnd(vtA), vtEnd(vtA))
+		tc.peer.queue(bytes.Repeat(round, maxOrphans-1))
+		synctest.Wait()
+		tc.wantAlive("it is not too many")
+		tc.peer.setDeaf(false)
+		tc.settle()
+		tc.frames()
+		if n := tc.s.table.orphans; n != 0 {
+			tc.t.Errorf("%d are left when the transport takes all", n)
+		}
+		tc.peer.setDeaf(true)
+		tc.settle()
+		tc.peer.queue(bytes.Repeat(round, 2*maxOrphans))
+		tc.wantTooMany("it is")
+		tc.peer.setDeaf(false)
 	})
 }
