@@ -839,6 +839,7 @@ func (s *faultStory) arrived(i int) map[addr.SocketAddr]*faultArrival {
 			came[testAddr(k.number)] = new(faultArrival)
 		}
 	}
+	synctest.Wait() // the leader may be on its way out of its last Read
 	got := s.ends[i].got.got
 	if s.pr == ProtocolVT {
 		opened := make(map[addr.SocketAddr]bool)
