@@ -324,6 +324,7 @@ func (s *session) onGoAway(body []byte) *ProtocolError {
 	if first {
 		s.out.wakeRooms() // who waits to open looks again
 	}
+	s.in.owes = true // an OPEN that waits to be sent goes now
 	if often {
 		return s.cost(1, "GOAWAY")
 	}
