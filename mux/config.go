@@ -58,9 +58,10 @@ type Config struct {
 	MaxConns int
 
 	// AcceptBacklog bounds the connections that the peer has opened and no Accept,
-	// AcceptConn or AcceptPending has returned yet. One beyond it is refused, and stalls nothing. The peer does not know
-	// the number. Default: 4,096, or MaxConns if that is less; with the vt-muxer protocol
-	// MaxConns, since such a peer can't tell a refusal from an empty answer.
+	// AcceptConn or AcceptPending has returned yet. One beyond it is refused, and stalls
+	// nothing. The peer does not know the number. Default: 4,096, or MaxConns if that is
+	// less; with the vt-muxer protocol MaxConns, since such a peer can't tell a refusal
+	// from an empty answer.
 	AcceptBacklog int
 
 	// InitialWindow is how many bytes the peer may send on a connection before any

@@ -33,23 +33,23 @@ func (h *Conn) CloseWrite() error {
 	return err
 }
 
-// CloseRead gives up reading: what was received, and what comes, is discarded, and
-// Read returns net.ErrClosed, or still io.EOF if all had been read to the end, or the error
-// if the peer has reset the connection. After
-// Close it returns net.ErrClosed. The peer's Writes fail with EPIPE; with the vt-muxer protocol
-// it is not told, and they go on into the void.
+// CloseRead gives up reading: what was received, and what comes, is discarded, and Read
+// returns net.ErrClosed, or still io.EOF if all had been read to the end, or the error if
+// the peer has reset the connection. After Close it returns net.ErrClosed. The peer's
+// Writes fail with EPIPE; with the vt-muxer protocol it is not told, and they go on into
+// the void.
 func (h *Conn) CloseRead() error {
 	err := h.c.closeRead()
 	runtime.KeepAlive(h)
 	return err
 }
 
-// Reset gives the connection up: Reads and Writes here return a *ResetError with code, and
-// what was received, or not yet sent, is discarded. The peer's Reads return a
+// Reset gives the connection up: Reads and Writes here return a *ResetError with code,
+// and what was received, or not yet sent, is discarded. The peer's Reads return a
 // *ResetError with code as well, its Writes a *StoppedError. But where CloseWrite came
-// before, the peer's Reads end as that has said. The vt-muxer protocol has
-// no reset, so there the peer sees what Close would show it, and never the code. The
-// Conn needs no Close then.
+// before, the peer's Reads end as that has said. The vt-muxer protocol has no reset, so
+// there the peer sees what Close would show it, and never the code. The Conn needs no
+// Close then.
 //
 // An opener should not reset more than 25 connections a second, 250 in a burst, that the
 // peer has not accepted yet: it would end the session as under attack (PROTOCOL.md, 2.13).

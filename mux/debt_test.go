@@ -302,15 +302,19 @@ func TestEndedConnsAreLetGo(t *testing.T) {
 			say(fmt.Sprintf("FIN %d", id))
 		}
 		tc.sent()
-		runtime.GC()
-		reachable := 0
-		for _, p := range states {
-			if p.Value() != nil {
-				reachable++
-			}
-		}
-		if open := tc.l.s.table.len(); open != 2 || reachable > 10 {
-			tc.t.Errorf("%d connections are open, and %d states reachable", open, reachable)
+		if open := tc.l.s.table.len(); open != 2 || reachable(states) > 10 {
+			tc.t.Errorf("%d connections are open, and %d states reachable", open, reachable(states))
 		}
 	})
+}
+
+// reachable returns how many of what ps point to is still in use.
+func reachable[T any](ps []weak.Pointer[T]) (n int) {
+	runtime.GC()
+	for _, p := range ps {
+		if p.Value() != nil {
+			n++
+		}
+	}
+	return n
 }

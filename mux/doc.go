@@ -1,11 +1,13 @@
 // Package mux carries many logical connections over one transport connection.
 //
-// A transport is any net.Conn that is a byte stream: TCP, TLS, a Unix socket, net.Pipe. (What
-// wraps TLS should show its method HandshakeContext. Else it is not known that a write which one
-// connection's deadline has ended can't be taken up again, and the session ends.) [NewPipe] wraps
-// one to open connections over it; [NewListener] wraps one to accept them, and can
-// open as well. Each connection is a [Conn], a full net.Conn, and bears a socket
+// A transport is any net.Conn that is a byte stream: TCP, TLS, a Unix socket, net.Pipe.
+// [NewPipe] wraps one to open connections over it; [NewListener] wraps one to accept them,
+// and can open as well. Each connection is a [Conn], a full net.Conn, and bears a socket
 // address: in a proxy, the real client's.
+//
+// A transport that wraps TLS should have the method HandshakeContext of what it wraps.
+// Else a write that one connection's deadline interrupts is taken for one that can be
+// resumed, which TLS can't, and the session ends.
 //
 // # Protocol
 //

@@ -196,7 +196,7 @@ func (c *conn) awaitLent(l *lent, w *waiter) (int, error) {
 				if !l.state.CompareAndSwap(lentLeaving, lentWithdrawn) {
 					l.recycle()
 				}
-				return 0, err // the flusher recycles it
+				return 0, err
 			}
 		case state == lentClaimed:
 			if l.state.CompareAndSwap(lentClaimed, lentRecalled) {

@@ -265,15 +265,8 @@ func TestWithdrawnPayloadIsLetGo(t *testing.T) {
 			wantErr(tc.t, "Write", <-done, syscall.EPIPE)
 			synctest.Wait()
 		}
-		runtime.GC()
-		reachable := 0
-		for _, p := range bodies {
-			if p.Value() != nil {
-				reachable++
-			}
-		}
-		if reachable > 3 {
-			tc.t.Errorf("%d of %d slices are reachable, and every Write has returned", reachable, conns)
+		if n := reachable(bodies); n > 3 {
+			tc.t.Errorf("%d of %d slices are reachable, and every Write has returned", n, conns)
 		}
 		tc.deaf(false)
 		tc.settle()

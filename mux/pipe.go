@@ -61,18 +61,18 @@ func (p *Pipe) OpenWith(ctx context.Context, o OpenOptions) (*Conn, error) {
 }
 
 // Close ends the session at once: pending and later calls on it, and calls of Read, Write
-// and their like on its connections, return net.ErrClosed, but Reads first return what was received, and
-// io.EOF where the peer's half had ended. What was written before is still sent where
-// the transport takes it within half a second. Connections that were open end with an
-// error at the peer, never with io.EOF; with protocol 1 that is a *GoAwayError, if the
-// transport takes it in that time.
+// and their like on its connections, return net.ErrClosed, but Reads first return what
+// was received, and io.EOF where the peer's half had ended. What was written before is
+// still sent where the transport takes it within half a second. Connections that were
+// open end with an error at the peer, never with io.EOF; with protocol 1 that is a
+// *GoAwayError, if the transport takes it in that time.
 func (p *Pipe) Close() error { return p.s.close() }
 
-// Shutdown ends the session gracefully: nothing new is opened in either direction,
-// and when all connections have ended both ways, the transport is closed, without
-// losing a byte. If ctx is done before that, Shutdown does what Close does and
-// returns the context's error. Where the session fails before that, and cuts
-// connections, it returns why. To call it again, also at the same time, is no error.
+// Shutdown ends the session gracefully: nothing new is opened in either direction, and
+// when all connections have ended both ways, the transport is closed, without losing a
+// byte. If ctx is done before that, Shutdown does what Close does and returns the
+// context's error. Where the session fails before that, and cuts connections, it returns
+// why. To call it again, also at the same time, is no error.
 //
 // With protocol 1 the peer is told first, so that its Open fails with ErrDraining. What
 // it had opened before that is served: go on accepting until that fails, also when Shutdown

@@ -33,7 +33,8 @@ func (s *session) onVTHeader(h *wire.VTHeader) error {
 	}
 	is, event := was.onZero()
 	if event == zeroOpens {
-		full := len(t.byAddr) >= s.cfg.MaxConns || t.orphans >= maxOrphans
+		crossed := t.orphans >= maxOrphans
+		full := crossed || len(t.byAddr) >= s.cfg.MaxConns
 		if !full && !t.closed {
 			c = s.newState(h.Addr, false)
 			c.halves.Store(uint32(is))
@@ -43,16 +44,16 @@ func (s *session) onVTHeader(h *wire.VTHeader) error {
 			}
 			held = !c.slot
 		}
-		rule := "the peer opened more than MaxConns (%d) connections"
-		if t.orphans >= maxOrphans {
-			rule = "the peer crossed opens, reads nothing, and has more waiting than MaxConns (%d) allows"
-		}
 		t.mu.Unlock()
 		if full {
+			rule := fmt.Sprintf("the peer opened more than MaxConns (%d) connections", s.cfg.MaxConns)
+			if crossed {
+				rule = fmt.Sprintf("the peer crossed %d opens and reads nothing", maxOrphans)
+			}
 			return &ProtocolError{
 				Offset: r.dec.Offset(),
 				Addr:   h.Addr,
-				Rule:   fmt.Sprintf(rule, s.cfg.MaxConns),
+				Rule:   rule,
 				Err:    ErrTooManyConns,
 			}
 		}

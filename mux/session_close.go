@@ -97,8 +97,7 @@ func (s *session) shutdown(ctx context.Context) error {
 		case <-s.done: // as above
 		case <-ctx.Done():
 		}
-	}
-	if err == nil && s.overErr() == nil {
+	} else if err == nil {
 		s.drained.Store(true)
 	}
 	s.endWait()
