@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -283,20 +284,35 @@ func endWhatEnds(peer net.Conn, one bool) error {
 			return err
 		}
 	}
-	// What came is the open and the end of a connection; one of them ends it here too.
-	came, answer := make([]byte, 2*wire.VTHeaderLen), wire.VTHeaderLen
-	if one { // OPEN, STOP, and a DATA with FIN
-		came, answer = make([]byte, wire.OpenLen+wire.StopLen+wire.HeaderLen), wire.ResetLen
-	}
+	// Several may be opened before the first ends, so each frame is looked at. No map grows
+	// that holds as few as the test has open at once.
+	in, b := bufio.NewReader(peer), make([]byte, 1<<10)
+	opened := make(map[[wire.VTHeaderLen]byte]bool, 256)
 	for {
-		if _, err := io.ReadFull(peer, came); err != nil {
+		head := wire.VTHeaderLen
+		if one {
+			head = wire.HeaderLen
+		}
+		if _, err := io.ReadFull(in, b[:head]); err != nil {
 			return err
 		}
 		if one {
-			id := wire.ID(binary.BigEndian.Uint32(came[4:8]))
-			wire.PutReset(came, wire.FlagYours, id, uint32(CodeClosed))
+			body := int(binary.BigEndian.Uint16(b[2:4]))
+			if _, err := io.ReadFull(in, b[head:head+body]); err != nil {
+				return err
+			}
+			if b[0] != byte(wire.TypeData) {
+				continue // OPEN and STOP
+			}
+			id := wire.ID(binary.BigEndian.Uint32(b[4:8]))
+			head = wire.PutReset(b, wire.FlagYours, id, uint32(CodeClosed))
+		} else if key := [wire.VTHeaderLen]byte(b[:head]); !opened[key] {
+			opened[key] = true
+			continue
+		} else {
+			delete(opened, key)
 		}
-		if _, err := peer.Write(came[:answer]); err != nil {
+		if _, err := peer.Write(b[:head]); err != nil {
 			return err
 		}
 	}
