@@ -333,31 +333,37 @@ func (c *conn) reserveWait(ctx context.Context, n int, flush bool) (b []byte, i 
 	if ctx.Done() != nil {
 		defer context.AfterFunc(ctx, w.Wake)()
 	}
-	for {
-		if s.out.claim() {
+	o := &s.out
+	for in := false; ; {
+		if o.claim() {
 			// Nobody flushes, so we make the room.
 			if s.inline && flush {
+				if in {
+					o.leave(&o.rooms, w)
+					in = false
+				}
 				s.runFlusher(c, nil)
 			} else {
 				s.handOver()
 			}
 		}
-		s.out.waitRoom(w)
-		var ok bool
-		b, i, ok = s.out.stg.reserve(n)
-		if !ok {
-			if err = c.cantWrite(); err == nil {
-				err = ctx.Err()
-			}
-			if err == nil {
-				c.parkWriter(w)
-			}
+		if !in {
+			o.enter(&o.rooms, w)
+			in = true
 		}
-		s.out.leaveRoom(w)
-		if ok || err != nil {
+		var ok bool
+		if b, i, ok = o.stg.reserve(n); ok {
 			break
 		}
+		if err = c.cantWrite(); err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			break
+		}
+		c.parkWriter(w)
 	}
+	o.leave(&o.rooms, w)
 	c.setSender(nil)
 	s.waiters.put(w)
 	return b, i, err

@@ -368,7 +368,7 @@ func (tc *oneTest) atOnce(what string, f func()) {
 }
 
 // TestOpenEndsWithClose: an Open that waits for the peer's preface, while Close waits for the
-// transport. To see it fail: in abortAll, take wakeRooms away.
+// transport. To see it fail: in abortAll, take wakeAll away.
 func TestOpenEndsWithClose(t *testing.T) {
 	oneRun(t, oneSetup{preface: "-"}, func(tc *oneTest) {
 		tc.deaf(true)

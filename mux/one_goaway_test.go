@@ -816,7 +816,7 @@ func TestNothingFollowsTheGoAwayOfAFailure(t *testing.T) {
 
 // TestOpenThatWaitsLooksAgain: what it waits for, or that it waits in vain, is known, though the
 // transport takes nothing.
-// To see it fail: in onGoAway or onPreface, take wakeRooms away.
+// To see it fail: in onGoAway or onPreface, take wakeAll away.
 func TestOpenThatWaitsLooksAgain(t *testing.T) {
 	t.Run("GOAWAY", func(t *testing.T) {
 		oneRun(t, onePipe, func(tc *oneTest) {

@@ -166,24 +166,36 @@ func (s *session) retry(ctx context.Context, f func() error) error {
 	if ctx.Done() != nil {
 		defer context.AfterFunc(ctx, w.Wake)()
 	}
+	o := &s.out
+	q := o.queueFor(err)
+	o.enter(q, w)
+	defer func() { o.leave(q, w) }()
 	for {
-		if s.out.published() { // else whoever waits here would wake the others, and they it
-			s.tryFlush()
-		}
-		s.out.waitRoom(w)
-		err = f()
-		if mayRetry(err) {
-			if ctx.Err() == nil {
-				w.Park(0)
-			} else {
-				err = ctx.Err()
-			}
-		}
-		s.out.leaveRoom(w)
-		if !mayRetry(err) {
+		if err = f(); !mayRetry(err) {
 			return err
 		}
+		if next := o.queueFor(err); next != q {
+			o.leave(q, w)
+			q = next
+			o.enter(q, w)
+			continue
+		}
+		if err = ctx.Err(); err != nil {
+			return err
+		}
+		if o.published() { // else whoever waits here would wake the others, and they it
+			s.tryFlush()
+		}
+		w.Park(0)
 	}
+}
+
+// queueFor returns where to wait for the end of err.
+func (o *writeSide) queueFor(err error) *waitQueue {
+	if err == errNoRoom {
+		return &o.rooms
+	}
+	return &o.watchers
 }
 
 // register puts c into the table, with both halves open.

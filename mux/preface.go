@@ -175,7 +175,7 @@ func (s *session) onPreface() {
 	for _, c := range all {
 		c.raise(uint64(set.InitialWindow))
 	}
-	s.out.wakeRooms() // who waits to open looks again
+	s.out.wakeAll() // who waits to open looks again
 	s.in.owes = true
 	s.watch.keepAlive(s)
 }

@@ -322,7 +322,7 @@ func (s *session) onGoAway(body []byte) *ProtocolError {
 		return nil
 	}
 	if first {
-		s.out.wakeRooms() // who waits to open looks again
+		s.out.wakeAll() // who waits to open looks again
 	}
 	s.in.owes = true // an OPEN that waits to be sent goes now
 	if often {

@@ -263,7 +263,7 @@ func (s *session) abortAll(err error) {
 	s.table.each(func(c *conn) { c.abort(err) })
 	s.left.Do(func() { close(s.leaving) })
 	s.pings.close(s)
-	s.out.wakeRooms()
+	s.out.wakeAll()
 }
 
 // leave ends w's wait for the token.

@@ -306,12 +306,12 @@ func (s *session) awaitFlushed(ctx context.Context) error {
 	defer context.AfterFunc(ctx, w.Wake)()
 	for {
 		s.tryFlush()
-		o.waitRoom(w)
+		o.enter(&o.watchers, w)
 		idle := o.role.Load() == flushIdle && o.stg.empty()
 		if !idle && !s.dead.Load() && ctx.Err() == nil {
 			w.Park(0)
 		}
-		o.leaveRoom(w)
+		o.leave(&o.watchers, w)
 		switch {
 		case s.dead.Load():
 			return s.err()

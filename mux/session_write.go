@@ -53,8 +53,8 @@ type writeSide struct {
 
 	mu      sync.Mutex
 	owner   *conn    // whose Write holds the role and may be blocked in the transport
-	rooms   waitList // who waits for room in staging, or for rest
-	waiting atomic.Int32
+	rooms, watchers waitQueue    // who waits for the flusher: see rooms.go
+	waiting         atomic.Int32 // how many do
 
 	// armedAt is the transport's write deadline: 0 none, 1 longAgo, else when. Written
 	// under mu.
@@ -409,36 +409,4 @@ func (o *writeSide) failQueue() {
 			l.dropped() // withdrawn
 		}
 	}
-}
-
-// wakeRooms wakes everyone who waits for room in staging or for rest.
-func (o *writeSide) wakeRooms() {
-	if o.waiting.Load() == 0 {
-		return
-	}
-	o.mu.Lock()
-	for w := o.rooms.pop(); w != nil; w = o.rooms.pop() {
-		o.waiting.Add(-1)
-		w.Wake()
-	}
-	o.mu.Unlock()
-}
-
-// waitRoom puts w into the list that wakeRooms wakes. The caller looks at its
-// condition again after that, and calls leaveRoom when it stops waiting.
-func (o *writeSide) waitRoom(w *waiter) {
-	o.mu.Lock()
-	w.satisfied.Store(false)
-	o.rooms.push(w)
-	o.waiting.Add(1)
-	o.mu.Unlock()
-}
-
-func (o *writeSide) leaveRoom(w *waiter) {
-	o.mu.Lock()
-	if !w.satisfied.Load() {
-		o.rooms.remove(w)
-		o.waiting.Add(-1)
-	}
-	o.mu.Unlock()
 }

@@ -33,9 +33,8 @@ type waiter struct {
 	p []byte
 	n int
 
-	// Guarded by readToken.mu.
-	next, prev *waiter
-	queued     bool
+	next, prev *waiter // in the token's lists, guarded by its mu; or in a waitQueue
+	queued     bool    // guarded by readToken.mu
 
 	// On the session's clock. They are a reader's own, but that until is set before
 	// satisfied is by who delivers.

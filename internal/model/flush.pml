@@ -9,7 +9,7 @@
  */
 
 #define NC 3     /* conns, each with one writer, whose waiter has the same number */
-#if CFG == 8
+#if CFG == 8 || CFG == 10
 #define ROOM 1   /* frames that fit into a staging buffer */
 #else
 #define ROOM 2
@@ -53,7 +53,8 @@ chan lents = [NC] of { byte };   /* lentStack, in the order of pushing */
 chan debts = [NC] of { byte };   /* debtStack, likewise */
 mtype lst[NC] = DONE;
 byte owes[NC], taken[NC];
-bit inRooms[NC], wake[NC], recalling, armedPast;
+chan rooms = [NC] of { byte };   /* who waits for room in staging */
+bit wake[NC], recalling, armedPast;
 byte owner = NIL;
 
 /* the role's holder's */
@@ -142,13 +143,19 @@ inline owe(c, what) {
 	fi
 }
 
-/* wakeRooms: the look at waiting, then all under o.mu. Who is woken is in no list any more. */
+/* wakeRooms: the look at waiting, then the wake of the first under o.mu. It stays until it leaves, and wakes the next then. */
 inline wakeRooms() {
-		i = 0;
-		do
-		:: i < NC -> if :: inRooms[i] -> inRooms[i] = 0; wake[i] = 1 :: else fi; i++
-		:: else -> i = 0; break
-		od
+		if
+		:: len(rooms) > 0 -> rooms?<i>; wake[i] = 1; i = 0
+		:: else
+		fi
+}
+
+inline leaveRooms(c) {
+		rooms??eval(c);
+#ifndef MUT_ROOMNEXT
+		wakeRooms()
+#endif
 }
 
 inline reserve(c) {
@@ -245,18 +252,18 @@ proctype Writer(byte c, k1, k2; bit fin)
 #if CFG == 8
 	:: atomic { W(11) -> handed = 1; LOSE; n = 12; wp = 15 }
 #else
-	:: atomic { W(11) -> call(c, 0, 0, 12) }
+	:: atomic { W(11) -> if :: rooms??[eval(c)] -> leaveRooms(c) :: else fi; call(c, 0, 0, 12) }
 #endif
-	:: atomic { W(12) -> inRooms[c] = 1; wp = 13 } /* waitRoom */
+	:: atomic { W(12) -> if :: rooms??[eval(c)] :: else -> rooms!c fi; wp = 13 } /* enter */
 #ifdef MUT_ROOMLOOK
 	:: W(13) -> wp = 30
 #else
 	:: atomic { W(13) -> reserve(c); wp = (at == NIL -> 30 : 31) }
 #endif
 	:: atomic { W(30) -> wp = (writeShut[c] -> 33 : 32) }
-	:: atomic { W(32) && wake[c] -> wake[c] = 0; inRooms[c] = 0; wp = 10 } /* park, leaveRoom */
-	:: atomic { W(31) -> inRooms[c] = 0; wp = 6 }
-	:: atomic { W(33) -> inRooms[c] = 0; wp = 90 }
+	:: atomic { W(32) && wake[c] -> wake[c] = 0; wp = 10 } /* park */
+	:: atomic { W(31) -> leaveRooms(c); wp = 6 }
+	:: atomic { W(33) -> leaveRooms(c); wp = 90 }
 	/* writeLent */
 	:: atomic { W(20) -> lst[c] = QUEUED; lents!c; wp = 21 }
 	:: atomic { W(21) -> claim(22, 23) }
@@ -399,7 +406,7 @@ proctype Ender()
 		atomic { if :: owner == x -> armedPast = 1 :: else fi; x++ }
 	:: x == NC -> x = NIL; break
 	od;
-	atomic { wakeRooms() };
+	atomic { wakeRooms() }; /* wakeAll, of those whose wake has not come above */
 	tclosed = 1;
 	wp = 1;
 	do
@@ -465,6 +472,9 @@ init {
 #elif CFG == 9 /* an end that comes to be owed while the flusher settles the connection's other debt */
 		left = 2;
 		run Writer(0, COPY, 2, 1); run Leader(0)
+#elif CFG == 10 /* room for one, which is taken; of the two small writes that wait, one is closed */
+		left = 3; off = 1; done[0] = 1; slot[0] = STAGED; wrote[0] = 1;
+		run Writer(1, COPY, 2, 0); run Writer(2, COPY, 2, 0); run Closer(1)
 #endif
 	}
 }
