@@ -269,11 +269,11 @@ func (r *referee) hear(f plainFrame) {
 	case plainData:
 		r.hearData(d, f)
 	case plainWindow:
-		if limit := plainInt([]byte(f.body)); limit > d.credit {
-			d.credit = limit
-		} else {
+		limit := plainInt([]byte(f.body))
+		if limit < d.credit+4096 {
 			r.spends(r.surely(1), 1)
 		}
+		d.credit = max(d.credit, limit)
 	case plainStop:
 		r.stops++
 		if d.stops++; d.stops > 1 {

@@ -79,18 +79,22 @@ func (s *session) crossed() bool {
 // stray charges for a DATA of n bytes for a closed connection, unless the allowance
 // covers it. The size of the frames does not matter: an honest opener may have filled
 // the window with the smallest before our refusal came.
-func (s *session) stray(n int) *ProtocolError {
+func (s *session) stray(n int, fin bool) *ProtocolError {
 	k := &s.in.calm
-	take := int64(max(n, 1))
-	for {
+	take := int64(n)
+	if fin {
+		take = max(take, 1)
+	}
+	for take > 0 {
 		have := k.allowance.Load()
 		if have < take {
-			return s.cost(1, "DATA for closed connections")
+			break
 		}
 		if k.allowance.CompareAndSwap(have, have-take) {
 			return nil
 		}
 	}
+	return s.cost(1, "DATA for closed connections")
 }
 
 // noPlace charges for an OPEN that gets no place. What crosses its refusal is free. An

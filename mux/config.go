@@ -44,17 +44,17 @@ type Config struct {
 	// MaxConns bounds the connections of a session. Default: 65,536. An idle
 	// connection costs about 350 bytes.
 	//
-	// With protocol 1 it counts each way for itself. The peer is told, and what it
-	// opens beyond is refused. A connection that the peer has opened counts until
-	// both ends have ended it and the application has closed it. Less than 128 is
-	// announced as 128. Open fails with ErrTooManyConns at this limit and at the
-	// peer's.
+	// A connection counts until both ends have ended it and the application has closed
+	// it.
 	//
-	// With the vt-muxer protocol it counts both ways together, those included that
-	// are closed here and not yet by the peer. A peer that goes beyond it ends the
-	// session, since there is no way to refuse without keeping state. What the peer
-	// opens is refused while the application has as many of the peer's connections
-	// that it has not closed, though both ends may have ended them.
+	// With protocol 1 it counts each way for itself. The peer is told, and what it
+	// opens beyond is refused. Less than 128 is announced as 128. Open fails with
+	// ErrTooManyConns at this limit and at the peer's.
+	//
+	// With the vt-muxer protocol it counts both ways together. A peer that goes beyond it
+	// ends the session, since there is no way to refuse without keeping state; but what it
+	// opens is refused where some have ended and only wait for the application to close
+	// them.
 	MaxConns int
 
 	// AcceptBacklog bounds the connections that the peer has opened and no Accept,

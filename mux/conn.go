@@ -222,8 +222,19 @@ func (c *conn) cameForward() (late bool) {
 func (c *conn) hasRoom() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.discards() || c.in.n < c.s.cfg.MaxWindow
+	return c.discards() || c.heldLocked() < c.s.cfg.MaxWindow
 }
+
+// lendLocked counts n bytes that a WriteTo takes to its writer, or brings back as written. With
+// the vt-muxer protocol they count against MaxWindow; protocol 1 has limits for that.
+func (c *conn) lendLocked(n int) {
+	if c.id == 0 {
+		c.recv.told += uint64(n)
+	}
+}
+
+// heldLocked returns, with the vt-muxer protocol, how many bytes wait in c or in a WriteTo.
+func (c *conn) heldLocked() int { return c.in.n + int(c.recv.told) }
 
 // never is so far off that now can be added to it, and small enough for any clock.
 const never = 1 << 62

@@ -120,7 +120,7 @@ func (c *conn) closeWith(readErr, writeErr error, end uint32, code Code) bool {
 	default:
 		c.rouseWriters()
 	}
-	if !c.opener {
+	if c.halves.Load() == 0 { // else who ends the last half finds c closed
 		s.table.freeSlot(c)
 	}
 	s.tryFlush()

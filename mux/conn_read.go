@@ -98,7 +98,7 @@ func (c *conn) leaveBytesLocked() {
 
 // tookLocked follows the taking of n bytes from in. It unlocks mu.
 func (c *conn) tookLocked(n int) {
-	room := c.in.n < c.s.cfg.MaxWindow
+	room := c.heldLocked() < c.s.cfg.MaxWindow
 	due := c.consumeLocked(n)
 	c.leaveBytesLocked()
 	if due {
@@ -187,12 +187,27 @@ func (c *conn) wantsDirect() bool {
 
 var errInvalidWrite = errors.New("mux: the writer says that it has written less than nothing, or more than it was given")
 
+// keptPieces is for how many pieces a WriteTo keeps room while it waits.
+const keptPieces = 64
+
 // writeTo is WriteTo.
 func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
 	var vec net.Buffers
 	var back [][]byte
 	var list *segment
-	defer func() { releaseAll(list) }() // dst may panic
+	var size int
+	written := func() { // not before dst has it: a slow one would make us hold two windows
+		releaseAll(list)
+		list = nil
+		c.mu.Lock()
+		c.lendLocked(-size)
+		c.tookLocked(size)
+	}
+	defer func() {
+		if list != nil {
+			written() // dst has panicked
+		}
+	}()
 	for {
 		c.mu.Lock()
 		err := c.readableLocked()
@@ -209,14 +224,18 @@ func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
 		if c.in.n == 0 {
 			w := c.beginWaitLocked(nil)
 			c.mu.Unlock()
+			if cap(back) > keptPieces {
+				vec, back = nil, nil
+			}
 			if _, err := c.await(w); err != nil {
 				return total, err
 			}
 			continue
 		}
-		size := c.in.n
+		size = c.in.n
 		list = c.in.takeAll()
-		c.tookLocked(size)
+		c.lendLocked(size)
+		c.leaveBytesLocked()
 		back = back[:0]
 		for g := list; g != nil; g = g.next {
 			back = append(back, g.b[g.r:])
@@ -238,8 +257,7 @@ func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
 		}
 		total += n
 		clear(back)
-		releaseAll(list)
-		list = nil
+		written()
 		if err != nil {
 			return total, err
 		}

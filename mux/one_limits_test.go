@@ -30,6 +30,8 @@ var oneCosts = []oneCost{
 		func(int) []string { return []string{`DATA 1 ""`} }, 1, 0},
 	{"WINDOW that raises nothing", oneListener, func(tc *oneTest) { tc.acceptIDs(1) },
 		func(int) []string { return []string{"WINDOW 1 65536"} }, 1, 0},
+	{"WINDOW that raises by 4,095", oneListener, func(tc *oneTest) { tc.acceptIDs(1) },
+		func(i int) []string { return []string{fmt.Sprintf("WINDOW 1 %d", 65536+4095*(i+1))} }, 1, 0},
 	{"WINDOW for a half that has ended", onePipe, func(tc *oneTest) { tc.openIDs(1)[0].CloseWrite() },
 		func(int) []string { return []string{"WINDOW YOURS 1 65536"} }, 1, 0},
 	{"PING", onePipe, nil,
@@ -309,7 +311,7 @@ func TestAllowanceForWhatCrossesARefusal(t *testing.T) {
 	}{
 		{"small DATA", byBacklog, refuse, `DATA 3 "x"`, 65537, 0},
 		{"small DATA, too many", byBacklog, refuse, `DATA 3 "x"`, 65547, 10},
-		{"empty DATA", byBacklog, refuse, `DATA 3 ""`, 65538, 1},
+		{"empty DATA", byBacklog, refuse, `DATA 3 ""`, 5, 5},
 		{"FIN", byBacklog, refuse, "FIN 3", 65539, 2},
 		{"large DATA", byBacklog, refuse, "DATA 3 16384*x", 4, 0},
 		{"large DATA, too much", byBacklog, refuse, "DATA 3 16384*x", 6, 2},

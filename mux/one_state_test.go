@@ -22,7 +22,7 @@ var oneTable = []struct {
 }{
 	{"OPEN 1", "opens", "violation", "violation", "violation", "violation", "violation"},
 	{`DATA ID "hello"`, "violation", "delivers", "delivers", "violation", "stray 1", "free"},
-	{`DATA ID ""`, "violation", "nothing 1", "nothing 1", "violation", "stray 1", "free"},
+	{`DATA ID ""`, "violation", "nothing 1", "nothing 1", "violation", "stray 1", "stray 1"},
 	{`DATA ID "hello" FIN`, "violation", "delivers, sending", "delivers, closed", "violation", "stray 1", "free"},
 	{"FIN ID", "violation", "ends, sending", "ends, closed", "violation", "stray 1", "free"},
 	{"WINDOW ID 1000000", "violation", "nothing", "nothing", "nothing", "crosses", "crosses"},

@@ -122,7 +122,7 @@ func (s *session) announce(c *conn, metadata []byte) (last bool, err error) {
 		return false, ErrDraining
 	case t.allotted == maxID:
 		return false, ErrExhausted
-	case t.opened >= s.cfg.MaxConns:
+	case t.ours >= s.cfg.MaxConns:
 		return false, ErrTooManyConns
 	case uint64(t.opened) >= uint64(s.peer.maxConns.Load()) && settled:
 		return false, ErrTooManyConns
@@ -136,11 +136,12 @@ func (s *session) announce(c *conn, metadata []byte) (last bool, err error) {
 	}
 	t.allotted++
 	t.opened++
+	t.ours++
+	c.slot = true
 	c.id = t.allotted
 	c.recv.init(uint64(s.cfg.InitialWindow))
 	c.sendLimit.Store(s.peer.window.Load())
-	c.halves.Store(uint32(recvOpen | sendOpen))
-	t.byID[c.key()] = c
+	t.addLocked(c, recvOpen|sendOpen)
 	wire.PutOpen(b, c.id, c.addr, metadata)
 	return s.out.stg.commit(i, n), nil
 }
@@ -215,11 +216,12 @@ func (s *session) register(c *conn) error {
 			return errEnding
 		}
 		return ErrAddrInUse
-	case len(t.byAddr) >= s.cfg.MaxConns:
+	case t.slots >= s.cfg.MaxConns || len(t.byAddr) >= s.cfg.MaxConns:
 		return ErrTooManyConns
 	}
-	c.halves.Store(uint32(recvOpen | sendOpen))
-	t.byAddr[c.addr] = c
+	c.slot = true
+	t.slots++
+	t.addLocked(c, recvOpen|sendOpen)
 	return nil
 }
 

@@ -119,7 +119,7 @@ func (s *session) onData(h *wire.Header) *ProtocolError {
 	fin := h.Flags&wire.FlagFin != 0
 	switch {
 	case c == nil || open == 0:
-		return s.stray(n)
+		return s.stray(n, fin)
 	case open&recvOpen == 0:
 		return &ProtocolError{Code: CodeProtocol, Rule: "the half had ended"}
 	case uint64(n) > c.recv.granted.Load()-c.recv.received:
@@ -184,10 +184,9 @@ func (s *session) onOpen(h *wire.Header, body []byte) *ProtocolError {
 		t.mu.Unlock()
 		return nil
 	}
-	c.halves.Store(uint32(recvOpen | sendOpen))
 	c.slot = true
 	t.slots++
-	t.byID[c.key()] = c
+	t.addLocked(c, recvOpen|sendOpen)
 	t.mu.Unlock()
 	s.offer(c)
 	return nil
@@ -217,8 +216,8 @@ func (s *session) onControl(h *wire.Header, body []byte) *ProtocolError {
 	case c == nil:
 		return s.strayControl(h)
 	case h.Type == wire.TypeWindow:
-		if !c.raise(wire.View[wire.WindowBody](body).Limit.Get()) {
-			return s.cost(1, "WINDOW that raises nothing")
+		if c.raise(wire.View[wire.WindowBody](body).Limit.Get()) < minRaise {
+			return s.cost(1, "WINDOW that raises little or nothing")
 		}
 		return nil
 	case h.Type == wire.TypeStop:

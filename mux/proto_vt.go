@@ -37,8 +37,7 @@ func (s *session) onVTHeader(h *wire.VTHeader) error {
 		full := crossed || len(t.byAddr) >= s.cfg.MaxConns
 		if !full && !t.closed {
 			c = s.newState(h.Addr, false)
-			c.halves.Store(uint32(is))
-			t.byAddr[c.addr] = c
+			t.addLocked(c, is)
 			if c.slot = t.slots < s.cfg.MaxConns; c.slot {
 				t.slots++
 			}

@@ -15,7 +15,7 @@ const (
 	// that catches up gives memory back early.
 	maxOwnSegment = 32 << 10
 	// maxSlack is how much of a segment may be empty, where that is not a quarter of
-	// what the connection holds unread.
+	// the run of copied bytes that it belongs to.
 	maxSlack = 4 << 10
 )
 
@@ -27,6 +27,7 @@ type segment struct {
 	own  *pool.Buffer // or nil
 	b    []byte       // the bytes; own.B where own is set
 	r    int          // how many of b have been read
+	run  int          // how many bytes were copied before it, back to a view of a slab
 }
 
 var segments = sync.Pool{New: func() any { return new(segment) }}
@@ -75,14 +76,15 @@ func (q *recvQueue) add(p []byte, slab *pool.Slab) {
 	}
 	for len(p) > 0 {
 		g := q.last
-		room := 0
+		room, run := 0, 0
 		if g != nil && g.own != nil {
-			room = cap(g.own.B) - len(g.own.B)
+			room, run = cap(g.own.B)-len(g.own.B), g.run+len(g.own.B)
 		}
 		if room == 0 {
 			g = segments.Get().(*segment)
+			g.run = run
 			g.own = pool.GetBuffer()
-			g.own.Grow(q.segmentFor(len(p)))
+			g.own.Grow(segmentFor(len(p), min(run, q.n)))
 			q.push(g)
 			room = cap(g.own.B)
 		}
@@ -95,9 +97,11 @@ func (q *recvQueue) add(p []byte, slab *pool.Slab) {
 }
 
 // segmentFor returns how large the segment should be that begins with some of n more
-// bytes: a size of the pool's. It may be more than n where that leaves little empty.
-func (q *recvQueue) segmentFor(n int) int {
-	slack := max(min(q.n, maxSlack), q.n/4)
+// bytes: a size of the pool's. It may be more than n where that leaves little empty, beside
+// the run of copied bytes that it goes on with. (What is kept by reference gives no such
+// leave: a byte behind each would cost a segment as large.)
+func segmentFor(n, run int) int {
+	slack := max(min(run, maxSlack), run/4)
 	size := pool.MinBuffer
 	for size < n && size < maxOwnSegment || 2*size <= slack && size < maxOwnSegment {
 		size *= 2

@@ -51,8 +51,8 @@ type writeSide struct {
 	debts debtStack
 	stg   staging
 
-	mu      sync.Mutex
-	owner   *conn    // whose Write holds the role and may be blocked in the transport
+	mu              sync.Mutex
+	owner           *conn        // whose Write holds the role and may be blocked in the transport
 	rooms, watchers waitQueue    // who waits for the flusher: see rooms.go
 	waiting         atomic.Int32 // how many do
 

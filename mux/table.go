@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -20,7 +21,9 @@ type table struct {
 	byID    map[connKey]*conn
 	closed  bool
 	orphans int // vt: crossed, no more in byAddr, since the peer has opened it again, and not settled yet
-	slots   int // connections of the peer's that count against MaxConns: see conn.slot
+	peak    int // the most connections that the maps have held since they were made
+	slots   int // connections that count against MaxConns: the peer's, with the vt-muxer protocol ours too
+	ours    int // protocol 1: ours that do
 	// emptied is closed when the table is empty and a Shutdown waits for that.
 	emptied chan struct{}
 
@@ -87,6 +90,34 @@ func (t *table) len() int {
 
 func (t *table) lenLocked() int { return len(t.byAddr) + len(t.byID) }
 
+// addLocked puts c in, with the halves h.
+func (t *table) addLocked(c *conn, h halves) {
+	c.halves.Store(uint32(h))
+	if c.id != 0 {
+		t.byID[c.key()] = c
+	} else {
+		t.byAddr[c.addr] = c
+	}
+	t.peak = max(t.peak, t.lenLocked())
+}
+
+// shrinkFrom is how many connections a map must have held to be worth giving back.
+const shrinkFrom = 1024
+
+// shrinkLocked makes the maps anew when an eighth is left of what they have held, for a map
+// gives no memory back, and to look through it takes as long as when it was full.
+func (t *table) shrinkLocked() {
+	if t.peak < shrinkFrom || t.lenLocked() > t.peak/8 {
+		return
+	}
+	t.peak = t.lenLocked()
+	byAddr := make(map[addr.SocketAddr]*conn, len(t.byAddr))
+	maps.Copy(byAddr, t.byAddr)
+	byID := make(map[connKey]*conn, len(t.byID))
+	maps.Copy(byID, t.byID)
+	t.byAddr, t.byID = byAddr, byID
+}
+
 // setLocked changes c's halves and forgets c when none is left.
 func (t *table) setLocked(c *conn, h halves) {
 	was := halves(c.halves.Load())
@@ -110,6 +141,7 @@ func (t *table) setLocked(c *conn, h halves) {
 	default:
 		delete(t.byAddr, c.addr)
 	}
+	t.shrinkLocked()
 	if t.lenLocked() == 0 && t.emptied != nil {
 		close(t.emptied)
 		t.emptied = nil
@@ -119,8 +151,13 @@ func (t *table) setLocked(c *conn, h halves) {
 // freeSlotLocked gives c's slot back once c has ended and the application has let go
 // of it (hostile peers, R3).
 func (t *table) freeSlotLocked(c *conn) {
-	if c.slot && c.halves.Load() == 0 && c.isClosed() {
-		c.slot = false
+	if !c.slot || c.halves.Load() != 0 || !c.isClosed() {
+		return
+	}
+	c.slot = false
+	if c.opener && c.id != 0 {
+		t.ours--
+	} else {
 		t.slots--
 	}
 }

@@ -16,7 +16,7 @@ import (
 // for received, which the leader owns.
 type recvWindow struct {
 	granted  atomic.Uint64 // the limit; written under mu
-	told     uint64        // as the peer knows it
+	told     uint64        // as the peer knows it; vt: see lendLocked
 	received uint64        // payload bytes received
 	consumed uint64        // of them, read by the application
 	size     uint64        // the window: what is granted beyond consumed
@@ -50,6 +50,10 @@ func (c *conn) consumeLocked(n int) bool {
 // they cost a sixth of the throughput.
 const minSpan = 4 * time.Millisecond
 
+// maxSpan is the most that counts as twice a round trip: a peer that answers late must not
+// get the largest window for a reader of any speed.
+const maxSpan = 2 * time.Second
+
 // growLocked doubles the window while the connection consumes one within a round trip
 // or little more: then it is the window that holds it up.
 func (c *conn) growLocked() {
@@ -67,7 +71,7 @@ func (c *conn) growLocked() {
 	if v.consumed-v.spanFrom < v.size {
 		return
 	}
-	if now-v.spanAt <= max(2*s.pings.rtt.Load(), int64(minSpan)) {
+	if now-v.spanAt <= min(max(2*s.pings.rtt.Load(), int64(minSpan)), int64(maxSpan)) {
 		v.size = min(2*v.size, most)
 	}
 	v.spanFrom, v.spanAt = v.consumed, now
@@ -79,15 +83,20 @@ func (c *conn) grant() {
 	c.s.tryFlush()
 }
 
-// raise lets c send up to limit, and reports whether that is more than before. The
+// minRaise is the least by which a WINDOW raises a limit for nothing. Else each byte that a
+// peer grants would make a Write that waits send a frame (PROTOCOL.md, 2.13).
+const minRaise = 4 << 10
+
+// raise lets c send up to limit, and returns by how much that is more than before. The
 // leader calls it.
-func (c *conn) raise(limit uint64) bool {
+func (c *conn) raise(limit uint64) (by uint64) {
 	for {
 		old := c.sendLimit.Load()
 		if limit <= old {
-			return false
+			return 0
 		}
 		if c.sendLimit.CompareAndSwap(old, limit) {
+			by = limit - old
 			break
 		}
 	}
@@ -102,7 +111,7 @@ func (c *conn) raise(limit uint64) bool {
 		c.expected.Store(c.s.expect.add())
 		r.woken = append(r.woken, w)
 	}
-	return true
+	return by
 }
 
 // credit returns how many of n bytes c may send now, and waits until it is one at

@@ -260,7 +260,15 @@ proctype Writer(byte c, k1, k2; bit fin)
 #else
 	:: atomic { W(13) -> reserve(c); wp = (at == NIL -> 30 : 31) }
 #endif
-	:: atomic { W(30) -> wp = (writeShut[c] -> 33 : 32) }
+	:: atomic { W(30) -> wp = (writeShut[c] -> 33 : 32)
+#if CFG == 10
+		;
+		if
+		:: c == 1 -> wp = 33 /* the deadline has passed */
+		:: true
+		fi
+#endif
+		}
 	:: atomic { W(32) && wake[c] -> wake[c] = 0; wp = 10 } /* park */
 	:: atomic { W(31) -> leaveRooms(c); wp = 6 }
 	:: atomic { W(33) -> leaveRooms(c); wp = 90 }
@@ -472,9 +480,9 @@ init {
 #elif CFG == 9 /* an end that comes to be owed while the flusher settles the connection's other debt */
 		left = 2;
 		run Writer(0, COPY, 2, 1); run Leader(0)
-#elif CFG == 10 /* room for one, which is taken; of the two small writes that wait, one is closed */
+#elif CFG == 10 /* room for one, which is taken; of the two small writes that wait, one has a deadline */
 		left = 3; off = 1; done[0] = 1; slot[0] = STAGED; wrote[0] = 1;
-		run Writer(1, COPY, 2, 0); run Writer(2, COPY, 2, 0); run Closer(1)
+		run Leader(0); run Writer(1, COPY, 2, 0); run Writer(2, COPY, 2, 0)
 #endif
 	}
 }

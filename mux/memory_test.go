@@ -1,0 +1,281 @@
+package mux
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vtmux/vtmux/pool"
+	"github.com/vtmux/vtmux/wire"
+)
+
+// stuckWriter's Write returns, as written, when it is let go.
+type stuckWriter chan struct{}
+
+func (w stuckWriter) Write(p []byte) (int, error) {
+	<-w
+	return len(p), nil
+}
+
+// What WriteTo has taken is granted anew when its writer has it. Else a peer that makes that
+// one slow would have us hold two windows.
+// To see it fail: in writeTo, call tookLocked when the bytes are taken.
+func TestWriteToGrantsWhatIsWritten(t *testing.T) {
+	t.Run("one", func(t *testing.T) {
+		oneRun(t, oneListener, func(tc *oneTest) {
+			c := tc.acceptIDs(1)[0]
+			tc.send("DATA 1 32768*x", "DATA 1 32768*x")
+			w := make(stuckWriter)
+			op := tc.start("WriteTo", func() (int, error) {
+				n, err := c.WriteTo(w)
+				return int(n), err
+			})
+			op.wantBlocked("its writer is stuck")
+			tc.wantIdle("nothing is granted")
+			close(w)
+			tc.want("and now it is", "WINDOW YOURS 1 131072")
+			tc.send("FIN 1")
+			op.want("WriteTo", 65536, nil)
+		})
+	})
+	t.Run("vt", func(t *testing.T) {
+		vtRun(t, true, &Config{MaxWindow: minMaxWindow}, func(tc *vtTest) {
+			tc.send(vtOpen(vtA))
+			c := tc.accept(vtA)
+			piece := vtData(vtA, strings.Repeat("x", minMaxWindow/2))
+			tc.send(piece, piece)
+			w := make(stuckWriter)
+			op := tc.start("WriteTo", func() (int, error) {
+				n, err := c.WriteTo(w)
+				return int(n), err
+			})
+			op.wantBlocked("its writer is stuck")
+			tc.peer.queue(vtBytes(piece))
+			synctest.Wait()
+			if tc.s.token.stalled.Load() != c.c {
+				tc.t.Error("the session reads on, beyond MaxWindow")
+			}
+			close(w)
+			synctest.Wait()
+			if tc.s.token.stalled.Load() != nil {
+				tc.t.Error("the session does not read on")
+			}
+			tc.send(vtEnd(vtA))
+			op.want("WriteTo", minMaxWindow*3/2, nil)
+		})
+	})
+}
+
+// panicWriter takes nothing.
+type panicWriter struct{}
+
+func (panicWriter) Write([]byte) (int, error) { panic("no room") }
+
+// A WriteTo whose writer panics holds up the session no more than one whose writer fails.
+// To see it fail: take the call of written out of the deferred function.
+func TestWriterThatPanicsStallsNothing(t *testing.T) {
+	vtRun(t, true, &Config{MaxWindow: minMaxWindow}, func(tc *vtTest) {
+		tc.send(vtOpen(vtA))
+		c := tc.accept(vtA)
+		for range 2 {
+			tc.send(vtData(vtA, strings.Repeat("x", minMaxWindow/2)))
+		}
+		func() {
+			defer func() { recover() }()
+			c.WriteTo(panicWriter{})
+		}()
+		tc.send(vtData(vtA, "fine"))
+		tc.wantRead("the session reads on", c, "fine", nil)
+	})
+}
+
+// A WriteTo that waits keeps no list of what it has written.
+// To see it fail: in writeTo, keep back while it waits.
+func TestWriteToKeepsNoList(t *testing.T) {
+	if raceEnabled {
+		t.Skip("race builds keep accounts of their own")
+	}
+	const window = 16 << 20
+	oneRun(t, oneSetup{listen: true, cfg: Config{WriteTimeout: -1, InitialWindow: window}}, func(tc *oneTest) {
+		c := tc.acceptIDs(1)[0]
+		total := 0
+		for ; total+lendSlabFrom+1 <= window; total += lendSlabFrom + 1 {
+			tc.peer.say(fmt.Sprintf("DATA 1 %d*x", lendSlabFrom), `DATA 1 "y"`)
+			synctest.Wait()
+		}
+		op := tc.start("WriteTo", func() (int, error) {
+			n, err := c.WriteTo(struct{ io.Writer }{io.Discard})
+			return int(n), err
+		})
+		op.wantBlocked("it waits for more")
+		before := heap()
+		tc.peer.say("FIN 1")
+		op.want("WriteTo", total, nil)
+		if kept := before - heap(); kept > 32<<10 {
+			tc.t.Errorf("a WriteTo that waits keeps %d bytes", kept)
+		}
+		tc.peer.takeFrames()
+	})
+}
+
+// Pieces that are kept by reference, each with a byte behind it, cost little more than
+// without: that byte's segment is the smallest.
+// To see it fail: in add, tell segmentFor of q.n alone.
+func TestBytesBetweenReferencesTakeLittle(t *testing.T) {
+	const n = 64
+	var q recvQueue
+	slab := pool.GetSlab(readSlabSize)
+	defer slab.Release()
+	for range n {
+		q.add(slab.Bytes()[:lendSlabFrom], slab)
+		q.add([]byte("y"), nil)
+	}
+	copied := 0
+	for g := q.first(); ; g = g.next {
+		if g.own != nil {
+			copied += cap(g.own.B)
+		}
+		if g == q.last {
+			break
+		}
+	}
+	if copied > n*512 {
+		t.Errorf("%d bytes take %d, want 512 each", n, copied)
+	}
+	releaseAll(q.takeAll())
+}
+
+// A queue whose reader keeps up takes little, however many bytes have gone through it.
+// To see it fail: in add, tell segmentFor of the run alone.
+func TestQueueOfAReaderThatKeepsUpTakesLittle(t *testing.T) {
+	var q recvQueue
+	p := make([]byte, 100)
+	q.add(p, nil)
+	for range 10_000 {
+		q.add(p, nil)
+		q.read(p)
+	}
+	if held := queueHolds(&q); held > 4<<10 {
+		t.Errorf("%d bytes take %d", q.n, held)
+	}
+	releaseAll(q.takeAll())
+}
+
+// The peer decides how far off it seems, by when it answers a PING. A reader gets the largest
+// window only where it reads one in two seconds.
+// To see it fail: in growLocked, take maxSpan out.
+func TestWindowDoesNotGrowForLateAnswers(t *testing.T) {
+	oneRun(t, oneListener, func(tc *oneTest) {
+		const rtt = 20 * time.Second
+		c := tc.acceptIDs(1)[0]
+		s := tc.sending(rtt, 65536)
+		tc.peer.mu.Lock()
+		tc.peer.onFrame = func(f oneFrame) { // it sends at once, and answers late
+			if f.preface == nil && f.t == wire.TypeWindow {
+				s.limit = wire.View[wire.WindowBody]([]byte(f.body)).Limit.Get()
+				time.AfterFunc(time.Microsecond, func() { s.upTo(s.limit) })
+			}
+		}
+		tc.peer.mu.Unlock()
+		for range 300 {
+			if _, err := io.ReadFull(c, make([]byte, 65536)); err != nil {
+				tc.t.Fatal(err)
+			}
+			tc.pass(3 * time.Second)
+		}
+		if got := tc.p.Stats().RTT; got < 5*time.Second {
+			tc.t.Errorf("the round trip is taken for %v", got)
+		}
+		if got := c.c.recv.size; got != 65536 {
+			tc.t.Errorf("a reader of 22 KB/s has got a window of %d bytes", got)
+		}
+		c.Close()
+		tc.pass(time.Minute)
+		tc.peer.takeFrames()
+	})
+}
+
+// A table gives back what it took when it was full.
+// To see it fail: take shrinkLocked out of setLocked.
+func TestTableShrinks(t *testing.T) {
+	if raceEnabled {
+		t.Skip("race builds keep accounts of their own")
+	}
+	for _, one := range []bool{false, true} {
+		var tb table
+		tb.init()
+		before := heap()
+		all := make([]*conn, 65536)
+		for i := range all {
+			c := &conn{addr: testAddr(i)}
+			if one {
+				c.id = wire.ID(i + 1)
+			}
+			all[i] = c
+			tb.addLocked(c, sendOpen)
+		}
+		for _, c := range all[:len(all)-10] {
+			tb.setLocked(c, 0)
+		}
+		if tb.lenLocked() != 10 {
+			t.Fatalf("%d are left", tb.lenLocked())
+		}
+		for _, c := range all[len(all)-10:] {
+			if tb.byAddr[c.addr] != c && tb.byID[c.key()] != c {
+				t.Error("one has been lost")
+			}
+		}
+		clear(all)
+		if kept := heap() - before - 8*int64(len(all)); kept > 256<<10 {
+			t.Errorf("one %v: the table keeps %d bytes for 10 connections", one, kept)
+		}
+		tb.each(func(*conn) {})
+	}
+}
+
+// What this end has opened counts until the application has closed it, as what the peer has
+// does: its unread bytes stay that long.
+// To see it fail: in announce, look at t.opened; in register, at the table alone.
+func TestOwnConnsCountUntilClosed(t *testing.T) {
+	t.Run("one", func(t *testing.T) {
+		oneRun(t, oneSetup{cfg: Config{MaxConns: 2}}, func(tc *oneTest) {
+			cs := tc.openIDs(2)
+			for i := range cs {
+				tc.send(fmt.Sprintf("FIN YOURS %d", i+1), fmt.Sprintf("STOP YOURS %d 9", i+1))
+				tc.want("its end", fmt.Sprintf("RESET %d 9", i+1))
+			}
+			tc.wantOpenErr("both have ended, and are held", ErrTooManyConns)
+			if n := tc.p.Stats().Conns; n != 0 {
+				tc.t.Errorf("%d connections are open", n)
+			}
+			cs[0].Close()
+			tc.open(vtA)
+			tc.want("there is a place", "OPEN 3 192.0.2.1:8080")
+			tc.wantOpenErr("two again", ErrTooManyConns)
+		})
+	})
+	t.Run("vt", func(t *testing.T) {
+		vtRun(t, true, &Config{MaxConns: 2}, func(tc *vtTest) {
+			c, d := tc.open(vtA), tc.open(vtB)
+			tc.want("opens", vtOpen(vtA), vtOpen(vtB))
+			for _, x := range []*Conn{c, d} {
+				tc.send(vtEnd(x.Addr()))
+				x.CloseWrite()
+				tc.want("its end", vtEnd(x.Addr()))
+			}
+			tc.wantOpenErr("both have ended, and are held", vtC, ErrTooManyConns)
+			tc.send(vtOpen(vtC))
+			tc.want("the peer's is refused", vtEnd(vtC))
+			tc.send(vtEnd(vtC))
+			c.Close()
+			tc.send(vtOpen(vtA))
+			tc.accept(vtA)
+			d.Close()
+			tc.open(vtB)
+			tc.want("there is a place", vtOpen(vtB))
+		})
+	})
+}
