@@ -25,7 +25,7 @@ type Server struct {
 	OnError func(client netip.AddrPort, err error)
 }
 
-// acceptPause is how long Serve leaves a process that is out of file descriptors to its relays, which return some.
+// acceptPause is how long a process that is out of file descriptors is left to its relays, which return some.
 const acceptPause = 20 * time.Millisecond
 
 // Serve accepts from l until l ends or ctx does, lets the relays finish, and closes l. It returns nil if it was ctx
@@ -70,12 +70,8 @@ func (s *Server) stopAccepting(l net.Listener) {
 
 func (s *Server) accept(l net.Listener, serve func(Conn)) error {
 	for {
-		c, err := l.Accept()
-		switch {
-		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-			time.Sleep(acceptPause)
-			continue
-		case err != nil:
+		c, err := accept(l)
+		if err != nil {
 			return err
 		}
 		conn, ok := c.(Conn)
@@ -84,6 +80,17 @@ func (s *Server) accept(l net.Listener, serve func(Conn)) error {
 			return fmt.Errorf("proxy: a %T cannot end one direction alone", c)
 		}
 		serve(conn)
+	}
+}
+
+// accept accepts from l. A lack of file descriptors is not the end of l: it passes, and accept waits for that.
+func accept(l net.Listener) (net.Conn, error) {
+	for {
+		c, err := l.Accept()
+		if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) {
+			return c, err
+		}
+		time.Sleep(acceptPause)
 	}
 }
 

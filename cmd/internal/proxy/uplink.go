@@ -89,7 +89,7 @@ func ServeTransports(ctx context.Context, l net.Listener, config *mux.Config, s 
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for {
-		transport, err := l.Accept()
+		transport, err := accept(l)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
