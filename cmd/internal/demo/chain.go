@@ -181,11 +181,18 @@ func (l countingListener) Accept() (net.Conn, error) {
 	return c, err
 }
 
-func listenLoopback() (net.Listener, error) {
-	l, err4 := net.Listen("tcp", "127.0.0.1:0")
-	if err4 == nil {
-		return l, nil
+// listenLoopback listens at IPv4's loopback, or at IPv6's where there is no other.
+func listenLoopback() (net.Listener, error) { return listenFirst("127.0.0.1:0", "[::1]:0") }
+
+// listenFirst listens at the first of the addresses that it can have. Its error tells of them all.
+func listenFirst(addresses ...string) (net.Listener, error) {
+	var errs []error
+	for _, address := range addresses {
+		l, err := net.Listen("tcp", address)
+		if err == nil {
+			return l, nil
+		}
+		errs = append(errs, err)
 	}
-	l, err6 := net.Listen("tcp", "[::1]:0")
-	return l, errors.Join(err4, err6)
+	return nil, errors.Join(errs...)
 }
