@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 
@@ -53,8 +54,22 @@ func (l headerListener) Accept() (net.Conn, error) {
 	return headerConn{c.(*proxyproto.Conn)}, nil
 }
 
-// headerConn gives back the methods of a TCP connection that proxyproto.Conn hides.
+// headerConn gives back the methods of a connection that proxyproto.Conn hides. It has them all, and those that the
+// connection itself has not return an error.
 type headerConn struct{ *proxyproto.Conn }
 
-func (c headerConn) CloseWrite() error       { return c.Raw().(*net.TCPConn).CloseWrite() }
-func (c headerConn) SetLinger(sec int) error { return c.Raw().(*net.TCPConn).SetLinger(sec) }
+func (c headerConn) CloseWrite() error {
+	raw, ok := c.Raw().(Conn)
+	if !ok {
+		return fmt.Errorf("proxy: a %T cannot end one direction alone; listen for TCP or Unix connections", c.Raw())
+	}
+	return raw.CloseWrite()
+}
+
+func (c headerConn) SetLinger(sec int) error {
+	raw, ok := c.Raw().(interface{ SetLinger(int) error })
+	if !ok {
+		return fmt.Errorf("proxy: a %T cannot be reset, only closed; listen for TCP connections", c.Raw())
+	}
+	return raw.SetLinger(sec)
+}
