@@ -102,16 +102,27 @@ func (s *Server) serve(ctx context.Context, c Conn) {
 }
 
 func (s *Server) relay(ctx context.Context, c Conn) (client netip.AddrPort, err error) {
-	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
-	if !ok {
+	client, err = clientOf(ctx, c)
+	if err != nil {
 		abort(c)
-		return client, fmt.Errorf("proxy: client address %v is not an IP address and port", c.RemoteAddr())
+		return client, err
 	}
-	client = tcp.AddrPort()
 	next, err := s.Connect(ctx, client)
 	if err != nil {
 		abort(c)
 		return client, err
 	}
 	return client, Relay(ctx, c, next)
+}
+
+// clientOf returns the address of c's client. That may take a PROXY header, for which RemoteAddr waits with no regard
+// to ctx, so the end of ctx aborts c.
+func clientOf(ctx context.Context, c Conn) (client netip.AddrPort, err error) {
+	stop := context.AfterFunc(ctx, func() { abort(c) })
+	defer stop()
+	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return client, fmt.Errorf("proxy: client address %v is not an IP address and port", c.RemoteAddr())
+	}
+	return tcp.AddrPort(), nil
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // TestALackOfFilesEndsNoListener: clients and edges come again once relays have returned their file descriptors.
@@ -49,4 +52,60 @@ func (l *failingListener) Close() error { return nil }
 // acceptError is what a TCP listener makes of a failed system call.
 func acceptError(errno syscall.Errno) error {
 	return &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", errno)}
+}
+
+// TestGraceBoundsTheWaitForAHeader: a client that has not yet said who it is gets no longer than the others.
+//
+// To see it fail: take the AfterFunc out of clientOf. Serve then lasts as long as a header may take.
+func TestGraceBoundsTheWaitForAHeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent, accepted := net.Pipe()
+		defer silent.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		s := &Server{Connect: connectNobody(t), Grace: time.Second}
+		ended := serve(t, func() error { return s.Serve(ctx, ListenHeader(listenTo(accepted))) })
+		synctest.Wait()
+		cancel()
+		start := time.Now()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took != s.Grace {
+			t.Errorf("Serve ended %v after its context, want %v", took, s.Grace)
+		}
+	})
+}
+
+// connectNobody is a Connector that must not be asked.
+func connectNobody(t *testing.T) Connector {
+	return func(_ context.Context, client netip.AddrPort) (Conn, error) {
+		t.Errorf("it connects onward for client %v", client)
+		return nil, net.ErrClosed
+	}
+}
+
+// A connListener gives one connection, and then none until it is closed.
+type connListener struct {
+	net.Listener
+	conns chan net.Conn
+	once  sync.Once
+}
+
+func listenTo(c net.Conn) net.Listener {
+	l := &connListener{conns: make(chan net.Conn, 1)}
+	l.conns <- c
+	return l
+}
+
+func (l *connListener) Accept() (net.Conn, error) {
+	c, ok := <-l.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (l *connListener) Close() error {
+	l.once.Do(func() { close(l.conns) })
+	return nil
 }
