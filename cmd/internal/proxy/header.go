@@ -39,7 +39,8 @@ func DialPlainTCP(address string) Connector {
 }
 
 // ListenHeader gives connections whose RemoteAddr is the client named by the PROXY header that each must begin with.
-// It trusts whoever can connect to l.
+// It trusts whoever can connect to l. A connection that begins otherwise cannot be read or written, its RemoteAddr is
+// the peer, and a Server does not connect it onward.
 func ListenHeader(l net.Listener) net.Listener {
 	return headerListener{&proxyproto.Listener{Listener: l}}
 }
@@ -57,6 +58,15 @@ func (l headerListener) Accept() (net.Conn, error) {
 // headerConn gives back the methods of a connection that proxyproto.Conn hides. It has them all, and those that the
 // connection itself has not return an error.
 type headerConn struct{ *proxyproto.Conn }
+
+// headerError waits for the header, and returns what is wrong with it. RemoteAddr does not tell.
+func (c headerConn) headerError() error {
+	if c.ProxyHeader() != nil {
+		return nil
+	}
+	_, err := c.Read(nil) // why there is no header; this reads nothing
+	return fmt.Errorf("proxy: %v did not begin with a PROXY header: %w; have it send one, of version 1 or 2", c.Raw().RemoteAddr(), err)
+}
 
 func (c headerConn) CloseWrite() error {
 	raw, ok := c.Raw().(Conn)

@@ -21,7 +21,8 @@ type Server struct {
 	// Grace is how long the relays may go on when Serve is told to end.
 	Grace time.Duration
 
-	// OnError, if not nil, is told of each relay that failed. It may be called by many goroutines at once.
+	// OnError, if not nil, is told of each relay that failed. It may be called by many goroutines at once. A client
+	// that is not known is the zero AddrPort.
 	OnError func(client netip.AddrPort, err error)
 }
 
@@ -120,6 +121,11 @@ func (s *Server) relay(ctx context.Context, c Conn) (client netip.AddrPort, err 
 func clientOf(ctx context.Context, c Conn) (client netip.AddrPort, err error) {
 	stop := context.AfterFunc(ctx, func() { abort(c) })
 	defer stop()
+	if h, ok := c.(headerConn); ok {
+		if err := h.headerError(); err != nil {
+			return client, err
+		}
+	}
 	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
 	if !ok {
 		return client, fmt.Errorf("proxy: client address %v is not an IP address and port", c.RemoteAddr())
