@@ -130,5 +130,7 @@ func clientOf(ctx context.Context, c Conn) (client netip.AddrPort, err error) {
 	if !ok {
 		return client, fmt.Errorf("proxy: client address %v is not an IP address and port", c.RemoteAddr())
 	}
-	return tcp.AddrPort(), nil
+	// An IPv4 client of a listener on all addresses comes as [::ffff:1.2.3.4]:5.
+	client = tcp.AddrPort()
+	return netip.AddrPortFrom(client.Addr().Unmap(), client.Port()), nil
 }

@@ -76,6 +76,41 @@ func TestGraceBoundsTheWaitForAHeader(t *testing.T) {
 	})
 }
 
+// TestClientHasItsOwnAddress: an IPv4 client is named as such, although a listener on all addresses has it mapped.
+//
+// To see it fail: take the Unmap out of clientOf.
+func TestClientHasItsOwnAddress(t *testing.T) {
+	for _, tt := range []struct{ remote, want string }{
+		{"[::ffff:1.2.3.4]:5", "1.2.3.4:5"},
+		{"1.2.3.4:5", "1.2.3.4:5"},
+		{"[2001:db8::1]:5", "[2001:db8::1]:5"},
+		{"[fe80::1%eth0]:5", "[fe80::1%eth0]:5"},
+	} {
+		peer, accepted := net.Pipe()
+		defer peer.Close()
+		refused := errors.New("refused")
+		var asked, told netip.AddrPort
+		s := &Server{
+			Connect: func(_ context.Context, client netip.AddrPort) (Conn, error) { asked = client; return nil, refused },
+			OnError: func(client netip.AddrPort, _ error) { told = client },
+		}
+		s.serve(t.Context(), connFrom{accepted, netip.MustParseAddrPort(tt.remote)})
+		if want := netip.MustParseAddrPort(tt.want); asked != want || told != want {
+			t.Errorf("client %v: Connect was given %v and OnError %v, want %v", tt.remote, asked, told, want)
+		}
+	}
+}
+
+// A connFrom is a Conn with a remote address of the test's choice.
+type connFrom struct {
+	net.Conn
+	remote netip.AddrPort
+}
+
+func (c connFrom) CloseWrite() error { return c.Close() }
+
+func (c connFrom) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
+
 // connectNobody is a Connector that must not be asked.
 func connectNobody(t *testing.T) Connector {
 	return func(_ context.Context, client netip.AddrPort) (Conn, error) {
