@@ -19,7 +19,8 @@ type file struct {
 	sum  [sha256.Size]byte
 }
 
-// readTree lists the regular files under dir, at most limit of them if limit is not 0, and hashes them.
+// readTree lists the regular files under dir that the backend can serve, at most limit of them if limit is not 0, and
+// hashes them.
 func readTree(ctx context.Context, dir string, limit int) ([]file, error) {
 	files, err := listTree(dir, limit)
 	if err != nil {
@@ -43,6 +44,13 @@ func listTree(dir string, limit int) ([]file, error) {
 	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
+		}
+		// The file system has names that are not UTF-8; fs.FS refuses them, and with it the file server.
+		if !fs.ValidPath(path) {
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
 		}
 		if entry.Type().IsRegular() {
 			files = append(files, file{path: path})
