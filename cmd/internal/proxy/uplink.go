@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -11,20 +12,28 @@ import (
 )
 
 // An Uplink opens logical connections over one transport to an origin. It dials the transport when it is first
-// needed, and again when it has ended. It is safe for concurrent use.
+// needed, and again when it has ended, until Shutdown. It is safe for concurrent use.
 type Uplink struct {
-	address string
-	config  *mux.Config
+	dial   func(context.Context) (net.Conn, error)
+	config *mux.Config
 
-	// pipe holds the one session, nil before the first. Who took it out may replace it, and must put it back.
-	pipe chan *mux.Pipe
+	// dialling is held, by a value in it, by the one who may dial. It is taken before mu.
+	dialling chan struct{}
+
+	mu   sync.Mutex
+	pipe *mux.Pipe // the last session, nil before the first
+	shut bool      // no session comes after pipe
 }
+
+var errShut = fmt.Errorf("proxy: the uplink has been shut down; make a new one: %w", net.ErrClosed)
 
 // NewUplink returns an Uplink to the origin at a TCP address.
 func NewUplink(address string, config *mux.Config) *Uplink {
-	u := &Uplink{address: address, config: config, pipe: make(chan *mux.Pipe, 1)}
-	u.pipe <- nil
-	return u
+	dial := func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", address)
+	}
+	return &Uplink{dial: dial, config: config, dialling: make(chan struct{}, 1)}
 }
 
 // Connect is a [Connector]: it opens a logical connection that bears the client's address.
@@ -40,39 +49,68 @@ func (u *Uplink) Connect(ctx context.Context, client netip.AddrPort) (Conn, erro
 	return c, nil
 }
 
+// session gives the session to open in, and dials if there is none that lives.
 func (u *Uplink) session(ctx context.Context) (*mux.Pipe, error) {
-	var pipe *mux.Pipe
 	select {
-	case pipe = <-u.pipe:
+	case u.dialling <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	defer func() { u.pipe <- pipe }()
-	if pipe != nil {
-		select {
-		case <-pipe.Done():
-		default:
-			return pipe, nil
-		}
+	defer func() { <-u.dialling }()
+	if pipe, err := u.current(); pipe != nil || err != nil {
+		return pipe, err
 	}
-	var d net.Dialer
-	transport, err := d.DialContext(ctx, "tcp", u.address)
+	transport, err := u.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	fresh, err := mux.NewPipe(transport, u.config)
+	pipe, err := mux.NewPipe(transport, u.config)
 	if err != nil {
 		transport.Close()
 		return nil, err
 	}
-	pipe = fresh
+	if err := u.replace(pipe); err != nil {
+		pipe.Close()
+		return nil, err
+	}
 	return pipe, nil
 }
 
-// Shutdown lets the connections end, until ctx does, and then closes the session.
+// current gives the session, or nil if it is time to dial.
+func (u *Uplink) current() (*mux.Pipe, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.shut {
+		return nil, errShut
+	}
+	if u.pipe != nil {
+		select {
+		case <-u.pipe.Done():
+			return nil, nil
+		default:
+		}
+	}
+	return u.pipe, nil
+}
+
+// replace makes pipe the session. If it fails, Shutdown has come meanwhile and does not know of pipe.
+func (u *Uplink) replace(pipe *mux.Pipe) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.shut {
+		return errShut
+	}
+	u.pipe = pipe
+	return nil
+}
+
+// Shutdown lets the connections end, until ctx does, and then closes the session. No Connect succeeds from then on.
+// Shutdown does not wait for one that dials: that one fails when it has dialled, or when its own context ends.
 func (u *Uplink) Shutdown(ctx context.Context) error {
-	pipe := <-u.pipe
-	defer func() { u.pipe <- pipe }()
+	u.mu.Lock()
+	u.shut = true
+	pipe := u.pipe
+	u.mu.Unlock()
 	if pipe == nil {
 		return nil
 	}
