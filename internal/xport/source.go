@@ -3,6 +3,7 @@ package xport
 import (
 	"io"
 	"net"
+	"reflect"
 	"syscall"
 )
 
@@ -22,12 +23,27 @@ func NewSource(r io.Reader) *Source {
 	case *net.TCPConn:
 		s.raw, _ = c.SyscallConn()
 	case *net.UnixConn:
-		if IsStream(c) { // else no bytes are an empty message, not the end
-			s.raw, _ = c.SyscallConn()
+		s.raw = rawStream(c)
+	case net.Conn:
+		// io.Copy from a *net.TCPConn calls its WriteTo, which hands on a struct of
+		// package net that hides WriteTo and is otherwise the connection. It is known
+		// by its package: a type of anyone else's may embed a connection too, and read
+		// in a way of its own.
+		if reflect.TypeOf(r).PkgPath() == "net" {
+			s.raw = rawStream(c)
 		}
 	}
 	s.rawSource.init()
 	return s
+}
+
+// rawStream returns the socket below conn, or nil if conn has none or is no stream: then
+// no bytes are an empty message, not the end.
+func rawStream(conn net.Conn) (raw syscall.RawConn) {
+	if c, ok := conn.(syscall.Conn); ok && IsStream(conn) {
+		raw, _ = c.SyscallConn()
+	}
+	return raw
 }
 
 // Read waits until there is something to read, calls get for a buffer, and reads

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -589,14 +590,43 @@ func (p *purse) put()        { p.puts.Add(1) }
 // held returns how many buffers the Source has.
 func (p *purse) held() int32 { return p.gets.Load() - p.puts.Load() }
 
+// copied returns the reader that io.Copy from conn hands ReadFrom.
+func copied(t *testing.T, conn net.Conn) io.Reader {
+	var dst readerTaker
+	if _, err := io.Copy(&dst, conn); err != nil {
+		t.Fatal(err)
+	}
+	return dst.r
+}
+
+// readerTaker takes what it is to read from, and reads nothing.
+type readerTaker struct {
+	io.Writer
+	r io.Reader
+}
+
+func (d *readerTaker) ReadFrom(r io.Reader) (int64, error) {
+	d.r = r
+	return 0, nil
+}
+
+// TestSourceHoldsNoBufferWhileItWaits also where io.Copy hands on a type of package net's
+// own, as it does for TCP. To see it fail: in NewSource, take the case net.Conn away.
 func TestSourceHoldsNoBufferWhileItWaits(t *testing.T) {
 	if !canReadVec {
 		t.Skip("this system has no raw reads")
 	}
-	for _, network := range []string{"tcp", "unix"} {
-		t.Run(network, func(t *testing.T) {
-			near, far := streamPair(t, network)
-			src := NewSource(near)
+	for _, tt := range []struct {
+		network string
+		copied  bool
+	}{{"tcp", false}, {"tcp", true}, {"unix", false}, {"unix", true}} {
+		t.Run(fmt.Sprintf("%s, copied %v", tt.network, tt.copied), func(t *testing.T) {
+			near, far := streamPair(t, tt.network)
+			var r io.Reader = near
+			if tt.copied {
+				r = copied(t, near)
+			}
+			src := NewSource(r)
 			p := &purse{buf: make([]byte, 8)}
 			for i, sent := range []string{"one", "two", ""} {
 				before := p.gets.Load()
@@ -688,6 +718,31 @@ func TestSourceEndsAsItsReaderDoes(t *testing.T) {
 			if held := p.held(); held < 0 || held > 1 {
 				t.Errorf("%s, plain %v: %d buffers are held", tt.name, plain, held)
 			}
+		}
+	}
+}
+
+// upper embeds a TCP connection and reads in a way of its own.
+type upper struct{ *net.TCPConn }
+
+func (c upper) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	copy(p, bytes.ToUpper(p[:n]))
+	return n, err
+}
+
+// TestSourceReadsByTheReadOfAWrapper that has all the methods of a socket. To see it fail:
+// in NewSource, don't look at the package.
+func TestSourceReadsByTheReadOfAWrapper(t *testing.T) {
+	near, far := streamPair(t, "tcp")
+	c := upper{near.(*net.TCPConn)}
+	for _, r := range []io.Reader{c, &c, struct{ upper }{c}} {
+		if _, err := far.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		p := &purse{buf: make([]byte, 8)}
+		if n, err := NewSource(r).Read(p.get, p.put); n != 1 || err != nil || p.buf[0] != 'X' {
+			t.Errorf("%T: %d, %v, %q", r, n, err, p.buf[:n])
 		}
 	}
 }
