@@ -76,8 +76,8 @@ func (s *Slab) Bytes() []byte {
 // Retain adds a reference, which its receiver must release. The caller must hold
 // one itself.
 func (s *Slab) Retain() {
-	if n := s.refs.Add(1); n <= 1 {
-		badRefs("retained", n)
+	if s.refs.Add(1) <= 1 {
+		s.badRetain()
 	}
 }
 
@@ -99,6 +99,12 @@ func (s *Slab) Unique() bool {
 	debugUseSlab(s)
 	return s.refs.Load() == 1
 }
+
+// badRetain undoes what Retain has done, or who recovers from the panic would have revived
+// a slab that is pooled. It keeps that out of a function that is to be inlined.
+//
+//go:noinline
+func (s *Slab) badRetain() { badRefs("retained", s.refs.Add(-1)) }
 
 // badRefs keeps fmt out of functions that are to be inlined.
 //
