@@ -68,10 +68,11 @@ func getBuffer(class int) *Buffer {
 	return b
 }
 
-// putBuffer gives b back to the pool of its capacity, or drops it if there is none.
+// putBuffer gives b back to the pool of its capacity, or drops it if there is none. What
+// is above MaxBuffer would fit the last class, but hold up to twice what that counts.
 func putBuffer(b *Buffer) {
 	class := classDown(cap(b.B), minBufferBits)
-	if class < 0 || class >= len(buffers) {
+	if class < 0 || cap(b.B) > MaxBuffer {
 		return
 	}
 	// Length and capacity are the class's: the pool decides by the length, and
