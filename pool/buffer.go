@@ -88,10 +88,15 @@ func (b *Buffer) Len() int {
 	return len(b.B)
 }
 
-// Append appends p to b. It keeps no reference to p.
+// Append appends p to b. It keeps no reference to p, which may be a part of B.
 func (b *Buffer) Append(p []byte) {
-	b.Grow(len(p))
-	b.B = append(b.B, p...)
+	if b.hasRoom(len(p)) {
+		b.B = append(b.B, p...)
+		return
+	}
+	next := b.larger(len(p))
+	next.B = append(next.B, p...) // before swap, which gives the array away that p may be in
+	b.swap(next)
 }
 
 // Write implements [io.Writer] by [Buffer.Append]. It returns len(p) and nil.
@@ -101,30 +106,35 @@ func (b *Buffer) Write(p []byte) (int, error) {
 }
 
 // Grow makes room for n bytes more than b has, so that an append of them to B does
-// not allocate. It panics if n is negative, or more than there can be. Earlier slices of B are then no part
-// of the buffer, and must not be used any more.
+// not allocate. It panics if n is negative, or more than there can be. Earlier slices of
+// B are then no part of the buffer, and must not be used any more.
 func (b *Buffer) Grow(n int) {
+	if !b.hasRoom(n) {
+		b.swap(b.larger(n))
+	}
+}
+
+// hasRoom reports whether n bytes more fit into the array that b has.
+func (b *Buffer) hasRoom(n int) bool {
 	debugUseBuffer(b)
 	if n < 0 || len(b.B)+n < 0 {
 		panic(fmt.Sprintf("BUG: pool: buffer grown by %d bytes", n))
 	}
-	if n > cap(b.B)-len(b.B) {
-		b.grow(len(b.B) + n)
-	}
+	return n <= cap(b.B)-len(b.B)
 }
 
-// grow gives b an array of at least n bytes capacity, with the contents of b.
-func (b *Buffer) grow(n int) {
+// larger returns a buffer with the contents of b and room for n bytes more, to swap with.
+func (b *Buffer) larger(n int) *Buffer {
+	n += len(b.B)
 	if n > MaxBuffer {
 		// Twice what it was, so that appending stays linear in what is appended.
 		big := make([]byte, len(b.B), max(n, 2*cap(b.B)))
 		copy(big, b.B)
-		b.swap(&Buffer{B: big})
-		return
+		return &Buffer{B: big}
 	}
 	next := getBuffer(classUp(n, minBufferBits))
 	next.B = append(next.B, b.B...)
-	b.swap(next)
+	return next
 }
 
 // swap makes the contents of next those of b, and gives back next with the array

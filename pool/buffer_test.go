@@ -56,6 +56,26 @@ func TestBufferKeepsItsContentsAsItGrows(t *testing.T) {
 	}
 }
 
+// TestBufferAppendsOfItself, as append does. A debug build poisons the array that the bytes
+// come from, once it is given away. To see it fail with the tag vtmuxdebug: in Append, swap
+// before p is appended.
+func TestBufferAppendsOfItself(t *testing.T) {
+	checkBalance(t)
+	for _, n := range []int{1, MinBuffer, 20_000, MaxBuffer, MaxBuffer + 1} {
+		b := GetBuffer()
+		b.Append(pattern(n))
+		want := append(pattern(n), pattern(n)[n/2:]...)
+		if b.Append(b.B[n/2:]); !bytes.Equal(b.B, want) {
+			t.Errorf("half of %d bytes is appended as something else", n)
+		}
+		want = append(want, want...)
+		if b.Append(b.B); !bytes.Equal(b.B, want) {
+			t.Errorf("all of %d bytes is appended as something else", len(want)/2)
+		}
+		b.Release()
+	}
+}
+
 func TestBufferGrowMakesRoom(t *testing.T) {
 	checkBalance(t)
 	for _, n := range []int{0, 1, MinBuffer - 3, MinBuffer - 2, 1000, MaxBuffer - 3, MaxBuffer, 3 * MaxBuffer} {
