@@ -128,9 +128,9 @@ func (b *Buffer) larger(n int) *Buffer {
 	n += len(b.B)
 	if n > MaxBuffer {
 		// Twice what it was, so that appending stays linear in what is appended.
-		big := make([]byte, len(b.B), max(n, 2*cap(b.B)))
-		copy(big, b.B)
-		return &Buffer{B: big}
+		big := make([]byte, max(n, 2*cap(b.B)))
+		debugPoison(big)
+		return &Buffer{B: append(big[:0], b.B...)}
 	}
 	next := getBuffer(classUp(n, minBufferBits))
 	next.B = append(next.B, b.B...)

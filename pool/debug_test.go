@@ -34,6 +34,19 @@ func TestNewMemoryIsPoisoned(t *testing.T) {
 	}
 }
 
+// TestNewMemoryAboveMaxIsPoisoned though no pool has a part in it. To see it fail: in
+// larger, take debugPoison away.
+func TestNewMemoryAboveMaxIsPoisoned(t *testing.T) {
+	checkBalance(t)
+	b := GetBuffer()
+	defer b.Release()
+	b.Append([]byte("x"))
+	b.Grow(2 * MaxBuffer)
+	if room := b.B[1:cap(b.B)]; bytes.Count(room, []byte{poison}) != len(room) {
+		t.Error("the room above MaxBuffer is not poisoned")
+	}
+}
+
 func TestReleasedMemoryIsPoisoned(t *testing.T) {
 	checkBalance(t)
 	s := GetSlab(MinSlab)
