@@ -35,8 +35,8 @@ func (s *Spot) Drain() {
 }
 
 // Park sleeps until Wake. A limit above zero bounds the sleep; Park then reports
-// whether it was woken before the limit. Without a limit it always reports true.
-// Only one goroutine may park at a time.
+// whether it was woken, also where the limit has passed as well. Without a limit it
+// always reports true. Only one goroutine may park at a time.
 func (s *Spot) Park(limit time.Duration) bool {
 	if limit <= 0 {
 		<-s.ch
@@ -52,6 +52,12 @@ func (s *Spot) Park(limit time.Duration) bool {
 		s.timer.Stop() // since Go 1.23 no stale tick can follow
 		return true
 	case <-s.timer.C:
+	}
+	// Of a wake and a limit that are both there, select takes either.
+	select {
+	case <-s.ch:
+		return true
+	default:
 		return false
 	}
 }

@@ -113,6 +113,19 @@ func TestTimerIsOfOneParkAlone(t *testing.T) {
 	})
 }
 
+// TestParkReportsAWakeWhoseLimitHasPassed: the wake comes before the Park, which begins
+// with a limit that is over at once. A bubble's clock would stand meanwhile. To see it fail:
+// where the limit has passed, report false.
+func TestParkReportsAWakeWhoseLimitHasPassed(t *testing.T) {
+	s := newSpot()
+	for range 10_000 {
+		s.Wake()
+		if !s.Park(1) {
+			t.Fatal("Park reports that it was not woken")
+		}
+	}
+}
+
 func TestUntil(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
