@@ -109,7 +109,7 @@ func (t *Transport) ReadVec(a, b, c []byte) (int, error) {
 	switch {
 	case t.soft != nil:
 		return t.soft.ReadVec(a, b, c)
-	case !t.CanReadVec():
+	case !t.CanReadVec(), len(a)+len(b)+len(c) == 0: // where readv's 0 is not the end
 		return t.conn.Read(a)
 	}
 	return t.rd.read(t.raw, a, b, c)
@@ -122,7 +122,15 @@ func (t *Transport) CanReadVec() bool { return t.raw != nil && canReadVec || t.s
 func (t *Transport) Write(p []byte) (int, error) { return t.conn.Write(p) }
 
 // WriteVec writes all of v, which it consumes.
-func (t *Transport) WriteVec(v *net.Buffers) (int64, error) { return v.WriteTo(t.conn) }
+func (t *Transport) WriteVec(v *net.Buffers) (int64, error) {
+	n, err := v.WriteTo(t.conn)
+	// Of empty slices alone package net consumes none.
+	for err == nil && len(*v) > 0 && len((*v)[0]) == 0 {
+		(*v)[0] = nil
+		*v = (*v)[1:]
+	}
+	return n, err
+}
 
 // CanTry reports whether the transport's readiness can be seen.
 func (t *Transport) CanTry() bool { return t.raw != nil && canTryWrite || t.soft != nil }

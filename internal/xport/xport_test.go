@@ -330,6 +330,31 @@ func TestReadVecTellsWhatReadTells(t *testing.T) {
 	}
 }
 
+// TestReadWithoutRoomIsNoEnd, by whatever call, even when the peer has closed: a read of
+// nothing doesn't look. To see it fail: in ReadVec, don't look at the room.
+func TestReadWithoutRoomIsNoEnd(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		near, far := streamPair(t, network)
+		x := New(near)
+		want := func(what string, target error) {
+			t.Helper()
+			if n, err := x.Read(nil); n != 0 || !errors.Is(err, target) {
+				t.Errorf("%s, %s: Read: %d, %v; want 0, %v", network, what, n, err, target)
+			}
+			if n, err := x.ReadVec(nil, []byte{}, nil); n != 0 || !errors.Is(err, target) {
+				t.Errorf("%s, %s: ReadVec: %d, %v; want 0, %v", network, what, n, err, target)
+			}
+		}
+		want("nothing is there", nil)
+		far.Write([]byte("x"))
+		want("a byte is there", nil)
+		far.Close()
+		want("the peer has closed", nil)
+		near.Close()
+		want("closed", net.ErrClosed)
+	}
+}
+
 // TestBlockedReadVecEndsWithItsDeadline: a deadline ends a call that waits already,
 // and the next call works.
 func TestBlockedReadVecEndsWithItsDeadline(t *testing.T) {
@@ -438,6 +463,31 @@ func TestWriteVecWritesAllInOrder(t *testing.T) {
 		}
 		if err := <-done; err != nil || len(*v) != 0 {
 			t.Errorf("%s: %v, %d slices are left", network, err, len(*v))
+		}
+	}
+}
+
+// TestWriteVecConsumesEmptySlices wherever they are. To see it fail: leave to package net
+// what WriteVec consumes.
+func TestWriteVecConsumesEmptySlices(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		near, far := streamPair(t, network)
+		x := New(near)
+		for _, backing := range [][][]byte{{{}, nil}, {{}}, {nil, []byte("x"), {}, nil}, {}} {
+			v := net.Buffers(backing)
+			want := len(bytes.Join(v, nil))
+			if n, err := x.WriteVec(&v); int(n) != want || err != nil || len(v) != 0 {
+				t.Errorf("%s: %d bytes, %v, %d slices are left; want %d bytes and no slice", network, n, err, len(v), want)
+			}
+			for i, p := range backing {
+				if p != nil {
+					t.Errorf("%s: slice %d of %d is still referred to", network, i, len(backing))
+				}
+			}
+		}
+		near.Close()
+		if got, err := io.ReadAll(far); string(got) != "x" || err != nil {
+			t.Errorf("%s: the peer read %q, %v", network, got, err)
 		}
 	}
 }
