@@ -2,6 +2,7 @@ package mux
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -323,6 +324,38 @@ func TestSessionsCloseLeavesNoCleanEnd(t *testing.T) {
 		tc.want("no end for a connection that was cut", vtOpen(vtA), vtData(vtA, "half of it"))
 		if !tc.transportEnded() {
 			tc.t.Error("the transport is open")
+		}
+	})
+}
+
+// Close over TLS, to a peer that reads nothing, does not wait the 5 s that crypto/tls gives
+// its farewell.
+// To see it fail: in xport, take the AfterFunc out of Close.
+func TestCloseWaitsForNoFarewell(t *testing.T) {
+	cert := testCert()
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		peer := tls.Server(far, &tls.Config{SessionTicketsDisabled: true, Certificates: []tls.Certificate{cert}})
+		shook := async(func() error {
+			if err := peer.Handshake(); err != nil {
+				return err
+			}
+			_, err := peer.Read(make([]byte, 4096)) // the preface
+			return err
+		})
+		p, err := NewPipe(tls.Client(near, &tls.Config{InsecureSkipVerify: true}), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-shook; err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		start := time.Now()
+		p.Close()
+		if d := time.Since(start); d > closeLinger+100*time.Millisecond {
+			t.Errorf("Close took %v", d)
 		}
 	})
 }

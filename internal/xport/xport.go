@@ -190,8 +190,17 @@ func (t *Transport) Moved() (uint64, bool) {
 	return acked(t.tcp)
 }
 
+// farewellMax is how long Close waits for a transport to take TLS's farewell. It is a few
+// bytes, so that a transport which can take it takes it at once; crypto/tls waits 5 s.
+const farewellMax = 100 * time.Millisecond
+
 // Close closes the transport and ends blocked calls.
-func (t *Transport) Close() error { return t.conn.Close() }
+func (t *Transport) Close() error {
+	if c, ok := t.conn.(*tls.Conn); ok {
+		defer time.AfterFunc(farewellMax, func() { c.NetConn().Close() }).Stop()
+	}
+	return t.conn.Close()
+}
 
 // IsTimeout reports whether err means that a deadline passed.
 func IsTimeout(err error) bool {
