@@ -104,8 +104,8 @@ func TestCloseGoesOutInOneWrite(t *testing.T) {
 	})
 }
 
-// TestPlaceIsFreeWhenBothHalvesHaveEnded: who has read io.EOF, or the peer's code, may open
-// another, whatever else the leader has to hand out and to flush.
+// TestPlaceIsFreeWhenBothHalvesHaveEnded: who has read io.EOF, or the peer's code, and has
+// closed the connection, may open another, whatever else the leader has to hand out and to flush.
 func TestPlaceIsFreeWhenBothHalvesHaveEnded(t *testing.T) {
 	for _, end := range []string{"FIN YOURS 1", "RESET YOURS 1 9"} {
 		for range 50 {
@@ -120,6 +120,7 @@ func TestPlaceIsFreeWhenBothHalvesHaveEnded(t *testing.T) {
 					if _, err := c.Read(make([]byte, 1)); err == nil {
 						return errors.New("Read returned no error")
 					}
+					c.Close()
 					c, err := tc.p.Open(context.Background(), vtA)
 					if err == nil {
 						c.Close()

@@ -168,7 +168,7 @@ func vtDribble(tc *vtTest, b *bystander) {
 		b.want("meanwhile")
 	}
 	tc.wantAllTaken("MaxWindow is full")
-	full := holding{conns: 1, unread: minMaxWindow, held: minMaxWindow*13/10 + 4<<10}
+	full := holding{conns: 1, slots: 1, unread: minMaxWindow, held: minMaxWindow*13/10 + 4<<10}
 	tc.wantHolding("all of it", full)
 	tc.sendRaw(vtMany(10_000, func(int) []vtFrame { return []vtFrame{vtData(vtA, "y")} }))
 	tc.wantHolding("more is not taken", full)
@@ -447,7 +447,7 @@ func lengthLies() (all []hostileAttack) {
 		before := heap()
 		tc.sendRaw(vtBytes(vtData(vtA, strings.Repeat("x", 65535)))[:22])
 		wantHeap(tc.t, "nothing is made ready but what every read goes to", before, 256<<10)
-		tc.wantHolding("only what came", holding{conns: 1, unread: 2, held: 1 << 10})
+		tc.wantHolding("only what came", holding{conns: 1, slots: 1, unread: 2, held: 1 << 10})
 		tc.wantRead("what came", c, "xx", nil)
 		c.SetReadDeadline(time.Now().Add(time.Second))
 		wantErrAs(tc.t, "Read", second(c.Read(make([]byte, 1))), is(os.ErrDeadlineExceeded))

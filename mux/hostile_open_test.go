@@ -496,7 +496,7 @@ func vtUnknownAddresses(tc *vtTest, b *bystander) {
 	tc.send(vtData(vtC, "hello"))
 	tc.wantRead("what is known goes on", open, "hello", nil)
 	tc.want("no answer")
-	tc.wantHolding("nothing is kept", holding{conns: 1})
+	tc.wantHolding("nothing is kept", holding{conns: 1, slots: 1})
 	wantHeap(tc.t, "2,000 unknown addresses", before, 256<<10)
 	if n := tc.p.Stats().Discarded; n != 20_000_000 {
 		tc.t.Errorf("%d bytes were discarded", n)

@@ -24,7 +24,7 @@ import (
 // moves: behind synctest.Wait.
 type holding struct {
 	conns    int // in the table
-	slots    int // of the peer's, that count against MaxConns
+	slots    int // that count against MaxConns: the peer's, with the vt-muxer protocol ours too
 	queued   int // not accepted
 	refusals int // of OPENs that got no place, not sent
 	owing    int // connections that owe frames

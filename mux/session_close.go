@@ -32,12 +32,12 @@ var (
 
 // close ends the session now.
 func (s *session) close() error {
+	cut := s.isKnown() && s.one && s.table.unfinished() // what is refused now included
 	first := s.closing.CompareAndSwap(false, true)
 	s.accept.close(s, true)
 	if !first {
 		<-s.done // another Close is at it
 	} else if !s.dead.Load() {
-		cut := s.isKnown() && s.one && s.table.unfinished()
 		s.abortAll(net.ErrClosed) // no call waits for what follows
 		ctx, cancel := context.WithTimeout(context.Background(), closeLinger)
 		err := s.awaitFlushed(ctx)
