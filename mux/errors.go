@@ -52,8 +52,8 @@ type Code uint32
 const (
 	// CodeNone is no reason.
 	CodeNone Code = 0
-	// CodeCrossedOpen: both ends opened the same address at the same time. Never on
-	// the wire; with the vt-muxer protocol alone.
+	// CodeCrossedOpen: both ends opened the same address at the same time. It comes with
+	// the vt-muxer protocol alone, and the library never sends it.
 	CodeCrossedOpen Code = 1
 	// CodeProtocol: the peer broke the protocol.
 	CodeProtocol Code = 2

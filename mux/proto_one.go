@@ -176,7 +176,7 @@ func (s *session) onOpen(h *wire.Header, body []byte) *ProtocolError {
 	c.recv.init(uint64(s.cfg.InitialWindow))
 	c.sendLimit.Store(s.peer.window.Load())
 	if meta := body[wire.OpenBodyLen:]; len(meta) > 0 {
-		kept := slices.Clone(meta)
+		kept := slices.Clip(slices.Clone(meta))
 		c.metadata = &kept
 	}
 	t.mu.Lock()

@@ -12,10 +12,10 @@ type Stats struct {
 	Opened   uint64
 	Accepted uint64 // handed to the application
 	Refused  uint64 // opened by the peer and refused here
-	Dropped  uint64 // garbage-collected without Close, and closed for it
+	Dropped  uint64 // became unreachable without Close, and were closed by the runtime
 
 	BytesIn, BytesOut uint64 // on the transport, headers included
-	FramesIn          uint64 // headers received
+	FramesIn          uint64 // headers received, but for the preface's
 	Reads, Writes     uint64 // calls on the transport
 	PayloadIn         uint64 // payload bytes received
 	PayloadOut        uint64 // payload bytes sent, or on their way

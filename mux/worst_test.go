@@ -17,20 +17,20 @@ const (
 	worstConnection = 2 << 10   // state, Conn and table entry, with the longest metadata
 	worstRefusals   = 40 << 10  // of OPENs that got no place: 2,048 places of 16 bytes, and room to grow
 	worstPinned     = 64 << 10  // of a connection: a slab that is read in part
-	worstFactor     = 4         // bytes that a byte unread can pin: a piece of 16 KiB a slab of 64
+	worstFactor     = 4.1       // bytes that a byte unread can pin: a piece of 16 KiB a slab of 64, and what describes it
 )
 
 // worstCase returns what a session can be made to hold by its peer, protocol 1, where
 // windows don't grow beyond window.
 func worstCase(maxConns, window int) int64 {
-	connection := worstConnection + worstFactor*int64(window) + worstPinned
+	connection := worstConnection + int64(worstFactor*float64(window)) + worstPinned
 	return worstSession + worstRefusals + 2*int64(maxConns)*connection
 }
 
 // worstCaseVT is worstCase with the vt-muxer protocol, where MaxConns counts both ways
 // together, and a payload that begins below MaxWindow is taken whole.
 func worstCaseVT(maxConns, maxWindow int) int64 {
-	connection := worstConnection + worstFactor*int64(maxWindow+64<<10) + worstPinned
+	connection := worstConnection + int64(worstFactor*float64(maxWindow+64<<10)) + worstPinned
 	return worstSession + int64(maxConns)*connection
 }
 
@@ -125,7 +125,7 @@ func TestSecurityTellsTheLimits(t *testing.T) {
 		fmt.Sprintf("| connection | %d KiB |", worstConnection>>10),
 		fmt.Sprintf("| refusals | %d KiB |", worstRefusals>>10),
 		fmt.Sprintf("| pinned | %d KiB |", worstPinned>>10),
-		fmt.Sprintf("| factor | %d |", worstFactor),
+		fmt.Sprintf("| factor | %v |", worstFactor),
 		fmt.Sprintf("| Config.MaxConns | %s |", thousands(cfg.MaxConns)),
 		fmt.Sprintf("| Config.AcceptBacklog | %s |", thousands(cfg.backlog(true))),
 		fmt.Sprintf("| Config.InitialWindow | %d KiB |", cfg.InitialWindow>>10),
