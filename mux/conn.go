@@ -222,7 +222,7 @@ func (c *conn) cameForward() (late bool) {
 func (c *conn) hasRoom() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.discards() || c.heldLocked() < c.s.cfg.MaxWindow
+	return c.discards() || c.roomLocked()
 }
 
 // lendLocked counts n bytes that a WriteTo takes to its writer, or brings back as written. With
@@ -233,8 +233,12 @@ func (c *conn) lendLocked(n int) {
 	}
 }
 
-// heldLocked returns, with the vt-muxer protocol, how many bytes wait in c or in a WriteTo.
-func (c *conn) heldLocked() int { return c.in.n + int(c.recv.told) }
+// roomLocked reports whether, with the vt-muxer protocol, c takes one more piece. Where nothing
+// waits it does, whatever a WriteTo has: a Read may wait for that piece, and its bytes must
+// not be taken in part.
+func (c *conn) roomLocked() bool {
+	return c.in.n == 0 || c.in.n+int(c.recv.told) < c.s.cfg.MaxWindow
+}
 
 // never is so far off that now can be added to it, and small enough for any clock.
 const never = 1 << 62

@@ -98,7 +98,7 @@ func (c *conn) leaveBytesLocked() {
 
 // tookLocked follows the taking of n bytes from in. It unlocks mu.
 func (c *conn) tookLocked(n int) {
-	room := c.heldLocked() < c.s.cfg.MaxWindow
+	room := c.roomLocked()
 	due := c.consumeLocked(n)
 	c.leaveBytesLocked()
 	if due {
@@ -236,6 +236,9 @@ func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
 		list = c.in.takeAll()
 		c.lendLocked(size)
 		c.leaveBytesLocked()
+		if c.s.token.stalled.Load() == c {
+			c.s.unstall(c) // in is empty
+		}
 		back = back[:0]
 		for g := list; g != nil; g = g.next {
 			back = append(back, g.b[g.r:])

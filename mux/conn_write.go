@@ -329,28 +329,14 @@ func (c *conn) lost() error {
 func (c *conn) reserveWait(ctx context.Context, n int, flush bool) (b []byte, i int, err error) {
 	s := c.s
 	w := s.waiters.get(nil)
+	w.need = n
 	c.setSender(w)
 	if ctx.Done() != nil {
 		defer context.AfterFunc(ctx, w.Wake)()
 	}
 	o := &s.out
-	for in := false; ; {
-		if o.claim() {
-			// Nobody flushes, so we make the room.
-			if s.inline && flush {
-				if in {
-					o.leave(&o.rooms, w)
-					in = false
-				}
-				s.runFlusher(c, nil)
-			} else {
-				s.handOver()
-			}
-		}
-		if !in {
-			o.enter(&o.rooms, w)
-			in = true
-		}
+	o.enter(&o.rooms, w)
+	for {
 		var ok bool
 		if b, i, ok = o.stg.reserve(n); ok {
 			break
@@ -361,6 +347,17 @@ func (c *conn) reserveWait(ctx context.Context, n int, flush bool) (b []byte, i 
 		if err != nil {
 			break
 		}
+		if o.claim() {
+			// Nobody flushes, so we make the room.
+			if s.inline && flush {
+				o.leave(&o.rooms, w)
+				s.runFlusher(c, nil)
+				o.enter(&o.rooms, w)
+				continue
+			}
+			s.handOver()
+		}
+		o.passOver(w)
 		c.parkWriter(w)
 	}
 	o.leave(&o.rooms, w)

@@ -107,10 +107,7 @@ func (s *session) settleDebts(c *conn, b []byte) (n int) {
 		}
 		s.table.setLocked(c, left)
 	} else if owed&owesEnd != 0 && c.flags.Load()&flagCrossed != 0 {
-		if h != 0 && s.table.byAddr[c.addr] != c {
-			s.table.orphans--
-		}
-		s.table.setLocked(c, 0)
+		s.table.settleCrossedLocked(c)
 	} else if owed&owesEnd != 0 && h&sendOpen != 0 {
 		wire.PutVTHeader(b, c.addr, 0)
 		n = wire.VTHeaderLen

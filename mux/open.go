@@ -61,7 +61,7 @@ func (s *session) awaitProtocol(ctx context.Context) error {
 }
 
 func (s *session) openVT(ctx context.Context, c *conn) error {
-	if err := s.retry(ctx, func() error { return s.register(c) }); err != nil {
+	if err := s.retry(ctx, 0, func() error { return s.register(c) }); err != nil {
 		return err
 	}
 	const n = wire.VTHeaderLen
@@ -83,7 +83,7 @@ func (s *session) openOne(ctx context.Context, c *conn, metadata []byte) error {
 		return errMetadataTooLong
 	}
 	var last bool
-	err := s.retry(ctx, func() (err error) {
+	err := s.retry(ctx, wire.OpenLen+len(metadata), func() (err error) {
 		last, err = s.announce(c, metadata)
 		return err
 	})
@@ -156,14 +156,15 @@ var (
 func mayRetry(err error) bool { return err == errEnding || err == errNoRoom || err == errUnsettled }
 
 // retry calls f until it succeeds or fails for good. In between it waits until the
-// flusher, or the peer's preface, has changed something.
-func (s *session) retry(ctx context.Context, f func() error) error {
+// flusher, or the peer's preface, has changed something. need is what f takes of staging.
+func (s *session) retry(ctx context.Context, need int, f func() error) error {
 	err := f()
 	if !mayRetry(err) {
 		return err
 	}
 	w := s.waiters.get(nil)
 	defer s.waiters.put(w)
+	w.need = need
 	if ctx.Done() != nil {
 		defer context.AfterFunc(ctx, w.Wake)()
 	}
@@ -186,6 +187,9 @@ func (s *session) retry(ctx context.Context, f func() error) error {
 		}
 		if o.published() { // else whoever waits here would wake the others, and they it
 			s.tryFlush()
+		}
+		if q == &o.rooms {
+			o.passOver(w)
 		}
 		w.Park(0)
 	}
@@ -229,12 +233,16 @@ func (s *session) register(c *conn) error {
 // for the address meanwhile was not the END that it was taken for, but its OPEN: that one is
 // answered by our END.
 func (s *session) unregister(c *conn) {
-	s.table.mu.Lock()
-	if halves(c.halves.Load()) == sendOpen && c.flags.Load()&flagCrossed == 0 {
-		s.table.setLocked(c, recvOpen|sendOpen)
-	} else {
-		s.table.setLocked(c, 0)
+	t := &s.table
+	t.mu.Lock()
+	switch h := halves(c.halves.Load()); {
+	case c.flags.Load()&flagCrossed != 0:
+		t.settleCrossedLocked(c)
+	case h == sendOpen:
+		t.setLocked(c, recvOpen|sendOpen)
+	default:
+		t.setLocked(c, 0)
 	}
-	s.table.mu.Unlock()
+	t.mu.Unlock()
 	c.close(net.ErrClosed, net.ErrClosed)
 }

@@ -30,10 +30,11 @@ func (q *waitQueue) remove(w *waiter) {
 
 // Who waits for the flusher is in one of two queues:
 //
-//	rooms     for room in staging. A batch that is collected wakes the first, and who
-//	          leaves wakes the first that is left. So a batch wakes as many as find room
-//	          and one more, however many wait, and they have their turn in order. None
-//	          runs the flusher while it is in: the others would wait for it.
+//	rooms     for room in staging. A batch that is collected wakes the first, and so does
+//	          who leaves; one that needs more than there is wakes the next that does not.
+//	          So a batch wakes as many as find room, and few more, however many wait, and
+//	          they have their turn in order. None runs the flusher while it is in: the
+//	          others would wait for it.
 //	watchers  for anything else that a flush changes: an address that becomes free, or the
 //	          role at rest. All are woken each time.
 //
@@ -54,6 +55,24 @@ func (o *writeSide) leave(q *waitQueue, w *waiter) {
 	o.waiting.Add(-1)
 	if q == &o.rooms && q.head != nil {
 		q.head.Wake()
+	}
+	o.mu.Unlock()
+}
+
+// fitAmong bounds the search for who fits: 10,000 may wait, and need as much.
+const fitAmong = 64
+
+// passOver wakes the next behind w that needs less and finds room. W is in rooms, and needs
+// more than there was.
+func (o *writeSide) passOver(w *waiter) {
+	o.mu.Lock()
+	next := w.next
+	for i := 0; i < fitAmong && next != nil; i++ {
+		if next.need < w.need && o.stg.fits(next.need) {
+			next.Wake()
+			break
+		}
+		next = next.next
 	}
 	o.mu.Unlock()
 }

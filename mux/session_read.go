@@ -373,7 +373,7 @@ func (s *session) deliver(c *conn, p []byte) bool {
 			return true
 		}
 	}
-	if c.id == 0 && c.heldLocked() >= s.cfg.MaxWindow {
+	if c.id == 0 && !c.roomLocked() {
 		c.mu.Unlock()
 		return false
 	}

@@ -83,6 +83,9 @@ func (g *staging) commit(i, n int) bool {
 	return last
 }
 
+// fits reports whether n bytes can be reserved.
+func (g *staging) fits(n int) bool { return int(uint32(g.word.Load()))+n <= stagingSize }
+
 // empty reports whether nothing is reserved.
 func (g *staging) empty() bool { return uint32(g.word.Load()) == 0 }
 

@@ -148,6 +148,14 @@ func (t *table) setLocked(c *conn, h halves) {
 	}
 }
 
+// settleCrossedLocked forgets c, whose open the peer's has crossed.
+func (t *table) settleCrossedLocked(c *conn) {
+	if c.halves.Load() != 0 && t.byAddr[c.addr] != c {
+		t.orphans--
+	}
+	t.setLocked(c, 0)
+}
+
 // freeSlotLocked gives c's slot back once c has ended and the application has let go
 // of it (hostile peers, R3).
 func (t *table) freeSlotLocked(c *conn) {

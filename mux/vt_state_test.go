@@ -1175,3 +1175,33 @@ func TestCrossedOpensWithoutEnd(t *testing.T) {
 		tc.peer.setDeaf(false)
 	})
 }
+
+// TestOpenGivenUpLeavesNoOrphan: an Open waits for room in staging; meanwhile the peer opens its
+// address, ends it, and opens it once more.
+// To see it fail: in unregister, set the halves to 0 where opens have crossed.
+func TestOpenGivenUpLeavesNoOrphan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBare(t, true, false)
+		b.roomWaiters(0)
+		op := background(func() (int, error) {
+			_, err := b.s.open(context.Background(), testAddr(77))
+			return 0, err
+		})
+		b.pending("Open without room", op)
+		b.far.Write(bytes.Repeat(frameBytes(77, nil), 3))
+		var re *ResetError
+		if r := b.now("Open", op); !errors.As(r.err, &re) || re.Code != CodeCrossedOpen {
+			t.Errorf("Open: %v", r.err)
+		}
+		sent := drain(b.far)
+		b.s.runFlusher(nil, nil)
+		synctest.Wait()
+		b.s.table.mu.Lock()
+		if n := b.s.table.orphans; n != 0 {
+			t.Errorf("%d orphans are left", n)
+		}
+		b.s.table.mu.Unlock()
+		b.far.Close()
+		<-sent
+	})
+}

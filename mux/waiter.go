@@ -36,6 +36,8 @@ type waiter struct {
 	next, prev *waiter // in the token's lists, guarded by its mu; or in a waitQueue
 	queued     bool    // guarded by readToken.mu
 
+	need int // bytes of staging, where it is in writeSide.rooms
+
 	// On the session's clock. They are a reader's own, but that until is set before
 	// satisfied is by who delivers.
 	since int64 // when the wait began

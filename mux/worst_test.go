@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,9 +29,10 @@ func worstCase(maxConns, window int) int64 {
 }
 
 // worstCaseVT is worstCase with the vt-muxer protocol, where MaxConns counts both ways
-// together, and a payload that begins below MaxWindow is taken whole.
+// together, and a payload that begins below MaxWindow is taken whole, and so is one more where a
+// WriteTo has all that came before.
 func worstCaseVT(maxConns, maxWindow int) int64 {
-	connection := worstConnection + int64(worstFactor*float64(maxWindow+64<<10)) + worstPinned
+	connection := worstConnection + int64(worstFactor*float64(maxWindow+128<<10)) + worstPinned
 	return worstSession + int64(maxConns)*connection
 }
 
@@ -92,19 +94,35 @@ func TestWorstCaseMemory(t *testing.T) {
 		const n, window = 32, minMaxWindow
 		before := heap()
 		vtRun(t, true, &Config{MaxConns: n, MaxWindow: window, WriteTimeout: -1}, func(tc *vtTest) {
+			send := func(i int) {
+				b := vtBytes(vtData(testAddr(i), strings.Repeat("x", lendSlabFrom)))
+				tc.peer.queue(append(b, vtBytes(vtData(vtC, strings.Repeat("j", readSlabSize-len(b)-20)))...))
+				synctest.Wait()
+			}
 			for i := range n {
 				tc.peer.queue(vtBytes(vtOpen(testAddr(i))))
 				for range window/lendSlabFrom + 1 {
-					b := vtBytes(vtData(testAddr(i), strings.Repeat("x", lendSlabFrom)))
-					tc.peer.queue(append(b, vtBytes(vtData(vtC, strings.Repeat("j", readSlabSize-len(b)-20)))...))
-					synctest.Wait()
+					send(i)
 				}
 			}
 			tc.wantAlive("all that is allowed")
 			if got := holdingOf(tc.s); got.conns != n || got.unread < n*window {
 				tc.t.Fatalf("the session holds %+v, which is not the worst", got)
 			}
+			free := make(stuckWriter)
+			var wg sync.WaitGroup
+			for i := range n { // what a WriteTo has taken counts, but for one piece
+				c := tc.accept(testAddr(i))
+				wg.Go(func() { c.WriteTo(free) })
+				synctest.Wait()
+				send(i)
+			}
 			wantWorst(tc.t, before, worstCaseVT(n, window))
+			close(free)
+			for _, c := range tc.conns {
+				c.Close()
+			}
+			wg.Wait()
 		})
 	})
 }

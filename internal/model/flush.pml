@@ -215,7 +215,7 @@ proctype Writer(byte c, k1, k2; bit fin)
 			out!(STAGED+2*c+wrote[c]); phase = SENDING; wrote[c]++; call(c, 0, 0, 90)
 		fi }
 #include "flush_steps.pml"
-	:: atomic { W(4) -> reserve(c); wp = (at == NIL -> 10 : 6) }
+	:: atomic { W(4) -> reserve(c); wp = (at == NIL -> 12 : 6) }
 	:: atomic { W(6) -> slot[at] = STAGED+2*c+wrote[c]; wrote[c]++; wp = 7 } /* the copy */
 	:: atomic { W(7) -> /* commit */
 		done[at/ROOM] = done[at/ROOM] + 1;
@@ -248,19 +248,19 @@ proctype Writer(byte c, k1, k2; bit fin)
 		:: else -> wp = 90
 		fi }
 	/* reserveWait */
-	:: atomic { W(10) -> claim(11, 12) }
+	:: atomic { W(10) -> claim(11, 32) }
 #if CFG == 8
-	:: atomic { W(11) -> handed = 1; LOSE; n = 12; wp = 15 }
+	:: atomic { W(11) -> handed = 1; LOSE; n = 32; wp = 15 }
 #else
-	:: atomic { W(11) -> if :: rooms??[eval(c)] -> leaveRooms(c) :: else fi; call(c, 0, 0, 12) }
+	:: atomic { W(11) -> leaveRooms(c); call(c, 0, 0, 12) }
 #endif
-	:: atomic { W(12) -> if :: rooms??[eval(c)] :: else -> rooms!c fi; wp = 13 } /* enter */
 #ifdef MUT_ROOMLOOK
-	:: W(13) -> wp = 30
+	:: atomic { W(12) -> rooms!c; wp = 32 }
 #else
-	:: atomic { W(13) -> reserve(c); wp = (at == NIL -> 30 : 31) }
+	:: atomic { W(12) -> rooms!c; wp = 13 } /* enter */
 #endif
-	:: atomic { W(30) -> wp = (writeShut[c] -> 33 : 32)
+	:: atomic { W(13) -> reserve(c); wp = (at == NIL -> 30 : 31) }
+	:: atomic { W(30) -> wp = (writeShut[c] -> 33 : 10)
 #if CFG == 10
 		;
 		if
@@ -269,7 +269,7 @@ proctype Writer(byte c, k1, k2; bit fin)
 		fi
 #endif
 		}
-	:: atomic { W(32) && wake[c] -> wake[c] = 0; wp = 10 } /* park */
+	:: atomic { W(32) && wake[c] -> wake[c] = 0; wp = 13 } /* park */
 	:: atomic { W(31) -> leaveRooms(c); wp = 6 }
 	:: atomic { W(33) -> leaveRooms(c); wp = 90 }
 	/* writeLent */
