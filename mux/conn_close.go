@@ -206,12 +206,16 @@ func (c *conn) oweEnd(end uint32) bool {
 // is not free for an Open before all that c's Writes publish has been sent: it would seem to
 // belong to the new connection. The leader calls it, and flushes.
 func (c *conn) cross() {
-	c.mu.Lock()
-	c.flags.Or(flagCrossed)
-	c.mu.Unlock()
 	c.abort(&ResetError{Code: CodeCrossedOpen, Remote: true})
 	c.oweEnd(owesEnd)
 	c.s.in.owes = true
+}
+
+// setCrossed comes before cross.
+func (c *conn) setCrossed() {
+	c.mu.Lock()
+	c.flags.Or(flagCrossed)
+	c.mu.Unlock()
 }
 
 func (c *conn) closeRead() error {

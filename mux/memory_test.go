@@ -250,8 +250,9 @@ func TestWindowDoesNotGrowForLateAnswers(t *testing.T) {
 		tc.peer.mu.Lock()
 		tc.peer.onFrame = func(f oneFrame) { // it sends at once, and answers late
 			if f.preface == nil && f.t == wire.TypeWindow {
-				s.limit = wire.View[wire.WindowBody]([]byte(f.body)).Limit.Get()
-				time.AfterFunc(time.Microsecond, func() { s.upTo(s.limit) })
+				limit := wire.View[wire.WindowBody]([]byte(f.body)).Limit.Get()
+				s.limit = limit
+				time.AfterFunc(time.Microsecond, func() { s.upTo(limit) })
 			}
 		}
 		tc.peer.mu.Unlock()

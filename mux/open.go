@@ -230,14 +230,19 @@ func (s *session) register(c *conn) error {
 }
 
 // unregister takes back a register whose OPEN was never published. What the peer has sent
-// for the address meanwhile was not the END that it was taken for, but its OPEN: that one is
-// answered by our END.
+// for the address meanwhile was not the END that it was taken for, but its OPEN, and what came
+// behind that its END: each is answered by our END.
 func (s *session) unregister(c *conn) {
 	t := &s.table
+	var answer *conn
 	t.mu.Lock()
 	switch h := halves(c.halves.Load()); {
 	case c.flags.Load()&flagCrossed != 0:
 		t.settleCrossedLocked(c)
+		if !t.closed && t.byAddr[c.addr] == nil { // else the peer has gone on without
+			answer = s.newState(c.addr, false)
+			t.addLocked(answer, sendOpen)
+		}
 	case h == sendOpen:
 		t.setLocked(c, recvOpen|sendOpen)
 	default:
@@ -245,4 +250,7 @@ func (s *session) unregister(c *conn) {
 	}
 	t.mu.Unlock()
 	c.close(net.ErrClosed, net.ErrClosed)
+	if answer != nil {
+		answer.close(net.ErrClosed, net.ErrClosed)
+	}
 }

@@ -70,6 +70,7 @@ func (s *session) onVTHeader(h *wire.VTHeader) error {
 		c.endRead(io.EOF)
 		return nil
 	}
+	c.setCrossed() // here, for an Open that is given up looks under table.mu whether it is
 	t.mu.Unlock()
 	c.cross()
 	return nil

@@ -31,10 +31,10 @@ func (q *waitQueue) remove(w *waiter) {
 // Who waits for the flusher is in one of two queues:
 //
 //	rooms     for room in staging. A batch that is collected wakes the first, and so does
-//	          who leaves; one that needs more than there is wakes the next that does not.
-//	          So a batch wakes as many as find room, and few more, however many wait, and
-//	          they have their turn in order. None runs the flusher while it is in: the
-//	          others would wait for it.
+//	          who leaves; one that needs more than there is wakes one that does not, if
+//	          there is one among the next few. So a batch wakes as many as find room, and
+//	          few more, however many wait, and they have their turn in order. None blocks
+//	          in the transport while it is in: the others would wait for it.
 //	watchers  for anything else that a flush changes: an address that becomes free, or the
 //	          role at rest. All are woken each time.
 //
@@ -59,11 +59,11 @@ func (o *writeSide) leave(q *waitQueue, w *waiter) {
 	o.mu.Unlock()
 }
 
-// fitAmong bounds the search for who fits: 10,000 may wait, and need as much.
+// fitAmong is how many are looked at for one that fits: 10,000 may wait, and need as much.
 const fitAmong = 64
 
-// passOver wakes the next behind w that needs less and finds room. W is in rooms, and needs
-// more than there was.
+// passOver wakes the first among the next behind w that needs less and finds room. W is in
+// rooms, and needs more than there was.
 func (o *writeSide) passOver(w *waiter) {
 	o.mu.Lock()
 	next := w.next

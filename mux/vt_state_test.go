@@ -1176,6 +1176,37 @@ func TestCrossedOpensWithoutEnd(t *testing.T) {
 	})
 }
 
+// TestOpenGivenUpEndsWhatHasCrossed: an Open waits for room in staging; meanwhile the peer opens
+// its address and ends it. Our OPEN, which would stand for our END there, is never sent, so the
+// END is: else the peer's address were in use for ever.
+// To see it fail: in unregister, make no answer.
+func TestOpenGivenUpEndsWhatHasCrossed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBare(t, true, false)
+		b.roomWaiters(0)
+		op := background(func() (int, error) {
+			_, err := b.s.open(context.Background(), testAddr(77))
+			return 0, err
+		})
+		b.pending("Open without room", op)
+		b.far.Write(bytes.Repeat(frameBytes(77, nil), 2))
+		var re *ResetError
+		if r := b.now("Open", op); !errors.As(r.err, &re) || re.Code != CodeCrossedOpen {
+			t.Errorf("Open: %v", r.err)
+		}
+		go b.s.runFlusher(nil, nil)
+		for range 2 {
+			b.frame(1, testBytes(copyMax, 1))
+		}
+		b.frame(77, nil)
+		b.far.Write(frameBytes(77, nil)) // and opens it once more
+		c, err := b.s.acceptState(context.Background())
+		if err != nil || c.addr != testAddr(77) {
+			t.Errorf("AcceptConn: %v, %v", c.addr, err)
+		}
+	})
+}
+
 // TestOpenGivenUpLeavesNoOrphan: an Open waits for room in staging; meanwhile the peer opens its
 // address, ends it, and opens it once more.
 // To see it fail: in unregister, set the halves to 0 where opens have crossed.
