@@ -20,6 +20,18 @@ func (w stuckWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// stuckWriteTo starts a WriteTo of what c has received, whose writer waits until w is closed.
+func (tc *vtTest) stuckWriteTo(c *Conn) (w stuckWriter, op *vtOp) {
+	tc.t.Helper()
+	w = make(stuckWriter)
+	op = tc.start("WriteTo", func() (int, error) {
+		n, err := c.WriteTo(w)
+		return int(n), err
+	})
+	op.wantBlocked("its writer is stuck")
+	return w, op
+}
+
 // What WriteTo has taken is granted anew when its writer has it. Else a peer that makes that
 // one slow would have us hold two windows.
 // To see it fail: in writeTo, call tookLocked when the bytes are taken.
@@ -28,12 +40,7 @@ func TestWriteToGrantsWhatIsWritten(t *testing.T) {
 		oneRun(t, oneListener, func(tc *oneTest) {
 			c := tc.acceptIDs(1)[0]
 			tc.send("DATA 1 32768*x", "DATA 1 32768*x")
-			w := make(stuckWriter)
-			op := tc.start("WriteTo", func() (int, error) {
-				n, err := c.WriteTo(w)
-				return int(n), err
-			})
-			op.wantBlocked("its writer is stuck")
+			w, op := tc.stuckWriteTo(c)
 			tc.wantIdle("nothing is granted")
 			close(w)
 			tc.want("and now it is", "WINDOW YOURS 1 131072")
@@ -47,12 +54,7 @@ func TestWriteToGrantsWhatIsWritten(t *testing.T) {
 			c := tc.accept(vtA)
 			piece := vtData(vtA, strings.Repeat("x", minMaxWindow/2))
 			tc.send(piece, piece)
-			w := make(stuckWriter)
-			op := tc.start("WriteTo", func() (int, error) {
-				n, err := c.WriteTo(w)
-				return int(n), err
-			})
-			op.wantBlocked("its writer is stuck")
+			w, op := tc.stuckWriteTo(c)
 			tc.send(piece) // taken, for a Read may wait for it
 			tc.peer.queue(vtBytes(piece))
 			synctest.Wait()
@@ -75,12 +77,7 @@ func TestWriteToGrantsWhatIsWritten(t *testing.T) {
 func (tc *vtTest) besideWriteTo(c *Conn) (free func()) {
 	piece := vtData(c.Addr(), strings.Repeat("x", minMaxWindow/2))
 	tc.send(piece, piece)
-	w := make(stuckWriter)
-	op := tc.start("WriteTo", func() (int, error) {
-		n, err := c.WriteTo(w)
-		return int(n), err
-	})
-	op.wantBlocked("its writer is stuck")
+	w, op := tc.stuckWriteTo(c)
 	return func() {
 		close(w)
 		tc.settle()
@@ -130,12 +127,7 @@ func TestStuckWriteToEndsAStall(t *testing.T) {
 		tc.send(vtOpen(vtA), vtOpen(vtB))
 		c, other := tc.accept(vtA), tc.accept(vtB)
 		tc.stall(c, other)
-		w := make(stuckWriter)
-		op := tc.start("WriteTo", func() (int, error) {
-			n, err := c.WriteTo(w)
-			return int(n), err
-		})
-		op.wantBlocked("its writer is stuck")
+		w, op := tc.stuckWriteTo(c)
 		tc.wantAllTaken("the session reads on")
 		tc.wantRead("what came behind", other, "beforebehindmore", nil)
 		close(w)
@@ -170,9 +162,6 @@ func TestWriterThatPanicsStallsNothing(t *testing.T) {
 // A WriteTo that waits keeps no list of what it has written.
 // To see it fail: in writeTo, keep back while it waits.
 func TestWriteToKeepsNoList(t *testing.T) {
-	if raceEnabled {
-		t.Skip("race builds keep accounts of their own")
-	}
 	const window = 16 << 20
 	oneRun(t, oneSetup{listen: true, cfg: Config{WriteTimeout: -1, InitialWindow: window}}, func(tc *oneTest) {
 		c := tc.acceptIDs(1)[0]
@@ -280,9 +269,6 @@ func TestWindowDoesNotGrowForLateAnswers(t *testing.T) {
 // A table gives back what it took when it was full.
 // To see it fail: take shrinkLocked out of setLocked.
 func TestTableShrinks(t *testing.T) {
-	if raceEnabled {
-		t.Skip("race builds keep accounts of their own")
-	}
 	for _, one := range []bool{false, true} {
 		var tb table
 		tb.init()
@@ -308,9 +294,7 @@ func TestTableShrinks(t *testing.T) {
 			}
 		}
 		clear(all)
-		if kept := heap() - before - 8*int64(len(all)); kept > 256<<10 {
-			t.Errorf("one %v: the table keeps %d bytes for 10 connections", one, kept)
-		}
+		wantHeap(t, fmt.Sprintf("one %v: a table of 10 connections", one), before+8*int64(len(all)), 256<<10)
 		tb.each(func(*conn) {})
 	}
 }

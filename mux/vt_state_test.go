@@ -1176,24 +1176,33 @@ func TestCrossedOpensWithoutEnd(t *testing.T) {
 	})
 }
 
+// crossedWhileItWaits returns a session that has given an Open of address 77 up: it waited for
+// room in staging, which is full still, when so many zeros came for that address. The test has
+// the flusher's role.
+func crossedWhileItWaits(t *testing.T, zeros int) *bare {
+	t.Helper()
+	b := newBare(t, true, false)
+	b.roomWaiters(0)
+	op := background(func() (int, error) {
+		_, err := b.s.open(context.Background(), testAddr(77))
+		return 0, err
+	})
+	b.pending("Open without room", op)
+	b.far.Write(bytes.Repeat(frameBytes(77, nil), zeros))
+	var re *ResetError
+	if r := b.now("Open", op); !errors.As(r.err, &re) || re.Code != CodeCrossedOpen {
+		t.Errorf("Open: %v", r.err)
+	}
+	return b
+}
+
 // TestOpenGivenUpEndsWhatHasCrossed: an Open waits for room in staging; meanwhile the peer opens
 // its address and ends it. Our OPEN, which would stand for our END there, is never sent, so the
 // END is: else the peer's address were in use for ever.
 // To see it fail: in unregister, make no answer.
 func TestOpenGivenUpEndsWhatHasCrossed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBare(t, true, false)
-		b.roomWaiters(0)
-		op := background(func() (int, error) {
-			_, err := b.s.open(context.Background(), testAddr(77))
-			return 0, err
-		})
-		b.pending("Open without room", op)
-		b.far.Write(bytes.Repeat(frameBytes(77, nil), 2))
-		var re *ResetError
-		if r := b.now("Open", op); !errors.As(r.err, &re) || re.Code != CodeCrossedOpen {
-			t.Errorf("Open: %v", r.err)
-		}
+		b := crossedWhileItWaits(t, 2)
 		go b.s.runFlusher(nil, nil)
 		for range 2 {
 			b.frame(1, testBytes(copyMax, 1))
@@ -1212,18 +1221,7 @@ func TestOpenGivenUpEndsWhatHasCrossed(t *testing.T) {
 // To see it fail: in unregister, set the halves to 0 where opens have crossed.
 func TestOpenGivenUpLeavesNoOrphan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBare(t, true, false)
-		b.roomWaiters(0)
-		op := background(func() (int, error) {
-			_, err := b.s.open(context.Background(), testAddr(77))
-			return 0, err
-		})
-		b.pending("Open without room", op)
-		b.far.Write(bytes.Repeat(frameBytes(77, nil), 3))
-		var re *ResetError
-		if r := b.now("Open", op); !errors.As(r.err, &re) || re.Code != CodeCrossedOpen {
-			t.Errorf("Open: %v", r.err)
-		}
+		b := crossedWhileItWaits(t, 3)
 		sent := drain(b.far)
 		b.s.runFlusher(nil, nil)
 		synctest.Wait()

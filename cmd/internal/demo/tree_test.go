@@ -3,6 +3,7 @@ package demo
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 )
 
@@ -13,6 +14,9 @@ import (
 func TestNamesThatCannotBeServedAreLeftOut(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "dir\xff"), 0o755); err != nil {
+		if runtime.GOOS == "linux" { // whose file systems have such names, and where CI runs
+			t.Fatal(err)
+		}
 		t.Skip("this file system has no such names: ", err)
 	}
 	for _, name := range []string{"a", "a\xff", "dir\xff/file", "z"} {

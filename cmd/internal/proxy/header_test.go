@@ -123,7 +123,7 @@ func listenUnix(t *testing.T) net.Listener {
 	t.Helper()
 	l, err := net.Listen("unix", t.TempDir()+"/s")
 	if err != nil {
-		t.Skip("this system has no Unix sockets: ", err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
 	return l
