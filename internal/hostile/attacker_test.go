@@ -37,8 +37,9 @@ const (
 	// dialLimit and endLimit bound waits that end early unless something is wrong.
 	dialLimit = 10 * time.Second
 	endLimit  = 20 * time.Second
-	// stallLimit is how long a write may last before the attacker takes it that the victim reads no more.
-	stallLimit = time.Second
+	// stallLimit is how long a write may last before the attacker takes it that the victim reads no more. A deaf one does not
+	// always hear that the transport has been closed.
+	stallLimit = 5 * time.Second
 	// batchSize is how many bytes the attacker writes at a time.
 	batchSize = 16 << 10
 )
@@ -91,14 +92,14 @@ func (a *attacker) run() error {
 		}
 		a.attack.script(l)
 		l.flush()
-		if a.attack.mustEnd() {
+		if a.attack.seesEnd() {
 			l.waitEnd()
 		}
 		again := a.more()
 		if !a.attack.again {
 			again = i+1 < a.budget.Sessions
 		}
-		if a.attack.mustEnd() || a.attack.again && again {
+		if a.attack.seesEnd() || a.attack.again && again {
 			l.conn.Close() // else the victim would wait for that, a second long
 		} else {
 			a.held = append(a.held, l)
@@ -212,7 +213,8 @@ func (l *link) flush() bool {
 	return !l.gone
 }
 
-// more reports whether to send more: where the victim should end the session, until it has.
+// more reports whether to send more: where the victim must end the session, until it has, for how many frames that takes
+// depends on how fast they come.
 func (l *link) more() bool {
 	if l.gone {
 		return false

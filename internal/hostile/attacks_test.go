@@ -109,8 +109,11 @@ const (
 	byLimit    = "violation" // of the vt-muxer protocol, which has no codes
 )
 
-// mustEnd reports whether the attacker sees its session end.
-func (a *attack) mustEnd() bool { return len(a.dies) > 0 && !a.deaf && !a.either }
+// mustEnd reports whether the victim must end the session.
+func (a *attack) mustEnd() bool { return len(a.dies) > 0 && !a.either }
+
+// seesEnd reports whether the attacker reads so far that it sees that.
+func (a *attack) seesEnd() bool { return a.mustEnd() && !a.deaf }
 
 func findAttack(name string) *attack {
 	for i := range attacks {
