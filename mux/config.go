@@ -72,12 +72,15 @@ type Config struct {
 	// InitialWindow. Default: 16 MiB, or InitialWindow if that is more.
 	//
 	// With protocol 1 a connection's window begins at InitialWindow, and doubles up
-	// to this while the application reads a window per round trip.
+	// to this while the application reads a window within two round trips (4 ms at
+	// least, 2 s at most).
 	//
 	// The vt-muxer protocol has no flow control, so when one more byte comes for a
 	// connection that holds that much, the session stops reading until its reader
-	// has caught up or closed it; vt-muxer itself does so at 131,070. The payload that
-	// reaches the limit is taken whole, so it may be up to 65,534 bytes more.
+	// has caught up or closed it; vt-muxer itself does so at 131,070. The piece of a
+	// payload that reaches the limit is taken whole, so it may be up to 65,534 bytes
+	// more; and while a WriteTo has all of it with its writer, one more piece, of at most
+	// 65,535, is taken.
 	MaxWindow int
 
 	// KeepAliveInterval is how long the transport may be silent before a PING is
@@ -99,10 +102,12 @@ type Config struct {
 
 	// WriteTimeout is how long the transport may take no byte while something waits to
 	// be sent; then the session ends (ErrWriteTimeout), whatever the peer sends. Who
-	// takes bytes at all, however slowly, is not cut off. Default: 30 s with protocol 1,
-	// where a peer must go on reading whatever its applications do; 5 min with the
-	// vt-muxer protocol, where to stop reading is the only way to say that one of them
-	// does not read. Below zero: no bound.
+	// takes bytes at all, however slowly, is not cut off. (Over TLS, but for crypto/tls
+	// directly on TCP on Linux, and over a transport without deadlines, that can't be
+	// seen inside a write: there each write, of at most 68 KiB, must be taken whole in
+	// that time.) Default: 30 s with protocol 1, where a peer must go on reading whatever
+	// its applications do; 5 min with the vt-muxer protocol, where to stop reading is the
+	// only way to say that one of them does not read. Below zero: no bound.
 	WriteTimeout time.Duration
 
 	// HandshakeTimeout bounds the transport's own handshake (TLS), which runs

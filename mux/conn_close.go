@@ -34,8 +34,8 @@ func (h *Conn) CloseWrite() error {
 }
 
 // CloseRead gives up reading: what was received, and what comes, is discarded, and Read
-// returns net.ErrClosed, or still io.EOF if all had been read to the end, or the error if
-// the peer has reset the connection. After Close it returns net.ErrClosed. The peer's
+// returns net.ErrClosed; but where nothing was unread and nothing more was to come, still
+// io.EOF, or the error that ended it. After Close it returns net.ErrClosed. The peer's
 // Writes fail with EPIPE; with the vt-muxer protocol it is not told, and they go on into
 // the void.
 func (h *Conn) CloseRead() error {

@@ -22,7 +22,7 @@ func (h *Conn) Read(p []byte) (int, error) {
 
 // WriteTo writes everything received to w until the peer ends its half, and
 // returns how much that was. The received buffers go to w as they are, to a TCP or
-// Unix socket by writev. It holds no memory while it waits. When w fails, what was
+// Unix socket by writev. It holds no buffer while it waits. When w fails, what was
 // taken and not written is lost, as with io.Copy.
 func (h *Conn) WriteTo(w io.Writer) (int64, error) {
 	n, err := h.c.writeTo(w)

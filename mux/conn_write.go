@@ -30,7 +30,8 @@ var errInterrupted = errors.New("mux: flush interrupted")
 // Write sends p. It returns when p is copied or sent, never earlier, so p is the
 // caller's again. It waits while the transport takes nothing, and with protocol 1 until
 // the peer's application has read enough; a deadline and Close end that wait. n counts
-// exactly the bytes that will be sent. Writes of one connection take turns, each whole.
+// exactly the bytes that will be sent; only when the session ends may more have been sent
+// than n says. Writes of one connection take turns, each whole.
 func (h *Conn) Write(p []byte) (int, error) {
 	n, err := h.c.write(p)
 	runtime.KeepAlive(h)

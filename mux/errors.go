@@ -105,7 +105,8 @@ func (e *ResetError) Is(target error) bool { return target == syscall.ECONNRESET
 // can't say so: there the opener reads io.EOF.)
 //
 // Who tries again should wait a little: a session that must refuse more than 6,400
-// connections a second for long ends (PROTOCOL.md, 2.13).
+// connections a second for long (12,800 with the default MaxConns) ends (PROTOCOL.md,
+// 2.13).
 type RefusedError struct {
 	Code   Code
 	Reason string // what the peer said; show it with %q
@@ -150,7 +151,7 @@ func (e *GoAwayError) Is(target error) bool { return target == io.ErrUnexpectedE
 // errors.Is(err, ErrProtocol), and the sentinel of the rule where there is one.
 type ProtocolError struct {
 	Offset uint64          // bytes from the peer's first to the end of the offending header, or of its body where that is no payload
-	Frame  string          // the header, protocol 1; else empty
+	Frame  string          // the header, or "preface"; empty with the vt-muxer protocol
 	Addr   addr.SocketAddr // the connection the frame named, vt-muxer protocol; else zero
 	Code   Code            // what the peer was told, protocol 1; before its preface it is told nothing
 	Rule   string          // what was broken
@@ -182,7 +183,9 @@ func (handshakeTimeout) Temporary() bool { return false }
 
 // A TransportError is why a session ended when its transport failed or ended.
 // Err is the transport's own error, or ErrSilent, ErrWriteTimeout or io.ErrNoProgress,
-// which the session found by itself. It is io.EOF only when the transport ended
+// which the session found by itself; with Op "handshake" a net.Error whose Timeout is
+// true, where Config.HandshakeTimeout is over; syscall.EPIPE for a write after our half of
+// the transport has ended. It is io.EOF only when the transport ended
 // between two frames and with no connection open; where something was cut, it is
 // io.ErrUnexpectedEOF, which is not io.EOF.
 type TransportError struct {

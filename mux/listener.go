@@ -101,8 +101,8 @@ func (l *Listener) Ping(ctx context.Context) (time.Duration, error) { return l.s
 func (l *Listener) Stats() Stats { return l.s.stats() }
 
 // A PendingConn is a connection that the peer has opened and that is neither accepted nor
-// rejected yet. The first of Accept and Reject decides. One that is dropped without
-// either is closed as a Conn is.
+// rejected yet. Accept can be taken back by Reject, which is Reset then; Reject is final.
+// One that is dropped without either is closed as a Conn is.
 type PendingConn struct {
 	h       *Conn
 	decided atomic.Uint32 // set once to accepted, or to rejected for good

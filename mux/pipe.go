@@ -72,7 +72,8 @@ func (p *Pipe) Close() error { return p.s.close() }
 // when all connections have ended both ways, the transport is closed, without losing a
 // byte. If ctx is done before that, Shutdown does what Close does and returns the
 // context's error. Where the session fails before that, and cuts connections, it returns
-// why. To call it again, also at the same time, is no error.
+// why. It may be called again, also at the same time; after a Close, or a Shutdown that
+// ctx cut short, that returns net.ErrClosed.
 //
 // With protocol 1 the peer is told first, so that its Open fails with ErrDraining. What
 // it had opened before that is served: go on accepting until that fails, also when Shutdown

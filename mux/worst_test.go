@@ -29,8 +29,8 @@ func worstCase(maxConns, window int) int64 {
 }
 
 // worstCaseVT is worstCase with the vt-muxer protocol, where MaxConns counts both ways
-// together, and a payload that begins below MaxWindow is taken whole, and so is one more where a
-// WriteTo has all that came before.
+// together, and a piece of a payload that begins below MaxWindow is taken whole, and so
+// is one more where a WriteTo has all that came before.
 func worstCaseVT(maxConns, maxWindow int) int64 {
 	connection := worstConnection + int64(worstFactor*float64(maxWindow+128<<10)) + worstPinned
 	return worstSession + int64(maxConns)*connection

@@ -63,7 +63,7 @@ var importBans = []importBan{
 }
 
 // pure files decide and do nothing else.
-var pure = []string{"mux/flow.go", "mux/sched.go", "mux/state.go"}
+var pure = []string{"mux/state.go"}
 
 const pureWhy = "pure files start no goroutine and use no channel"
 

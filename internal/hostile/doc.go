@@ -6,7 +6,7 @@
 // which is answered every 5 ms.
 //
 //	go test ./internal/hostile                                    what must hold, with few frames
-//	go test ./internal/hostile -run TestAttacks -hostile.full -v  all frames; prints the table of docs/SECURITY.md
+//	go test ./internal/hostile -run TestAttacks -hostile.full -v  all frames; prints the table that docs/SECURITY.md has an extract of
 //
 // The full form takes some minutes, and its times mean something only on a machine that does nothing else.
 package hostile
