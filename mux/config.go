@@ -91,8 +91,8 @@ type Config struct {
 	KeepAliveInterval, KeepAliveTimeout time.Duration
 
 	// PrefaceTimeout bounds the time for the peer's preface (protocol 1), from the
-	// start of the session where it must come, and else from its first byte.
-	// Default: 10 s. Below zero: no bound.
+	// start of the session, or the end of the transport's handshake, where it must come,
+	// and else from its first byte; and for a vt-muxer peer's first header. Default: 10 s. Below zero: no bound.
 	PrefaceTimeout time.Duration
 
 	// SilenceTimeout bounds how long a Listener on ProtocolAuto waits for the peer's

@@ -242,6 +242,50 @@ func TestAcceptQueueIsBounded(t *testing.T) {
 	})
 }
 
+// TestPrefaceTimeoutBehindTheHandshake: the time for the preface begins when the transport's
+// handshake is over.
+// To see it fail: call awaitPeer at the start of the session.
+func TestPrefaceTimeoutBehindTheHandshake(t *testing.T) {
+	for _, speaks := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			server := tls.Server(near, &tls.Config{Certificates: []tls.Certificate{testCert()}})
+			client := tls.Client(far, &tls.Config{InsecureSkipVerify: true})
+			start := time.Now()
+			l, err := NewListener(server, &Config{Protocol: Protocol1, HandshakeTimeout: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(20 * time.Second)
+			if !speaks {
+				if err := client.Handshake(); err != nil {
+					t.Fatal(err)
+				}
+				go io.Copy(io.Discard, client)
+				<-l.Done()
+				if took := time.Since(start); took != 30*time.Second {
+					t.Errorf("the session ended after %v, want 20s and 10s: %v", took, l.Err())
+				}
+				wantErr(t, "Err", l.Err(), ErrProtocol)
+				l.Close()
+				client.NetConn().Close()
+				return
+			}
+			p, err := NewPipe(client, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer closeBoth(p, l)
+			if _, err := p.Open(context.Background(), vtA); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := l.AcceptConn(context.Background()); err != nil {
+				t.Errorf("AcceptConn after a handshake of 20s: %v", err)
+			}
+		})
+	}
+}
+
 // TestHandshakeTimeout: a TLS peer that says nothing costs the session no more time
 // than allowed.
 func TestHandshakeTimeout(t *testing.T) {

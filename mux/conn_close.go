@@ -96,6 +96,7 @@ func (c *conn) closeWith(readErr, writeErr error, end uint32, code Code) bool {
 		end = owesEnd
 	} else if f&flagWriteShut == 0 {
 		c.resetCode = code
+		c.ending |= uint8(end & owesReset) // for stopped, which may come first
 	}
 	unread := c.in.takeAll()
 	c.wakeReadersLocked()
@@ -171,7 +172,9 @@ func (c *conn) stopped(code Code) bool {
 			c.writeErr = &StoppedError{Code: code}
 		}
 	}
-	c.resetCode = code
+	if c.ending&uint8(owesReset) == 0 { // else Reset has said which
+		c.resetCode = code
+	}
 	c.flags.Or(flagStopped | flagWriteShut)
 	c.mu.Unlock()
 	c.oweEnd(owesReset)

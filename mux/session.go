@@ -119,7 +119,6 @@ func newSession(transport net.Conn, cfg *Config, accepting bool) (*session, erro
 	s.in.timed = c.KeepAliveInterval > 0 && c.Protocol != ProtocolVT
 	s.begin()
 	s.start()
-	s.awaitPeer()
 	s.tryFlush() // the preface
 	return s, nil
 }
@@ -153,6 +152,8 @@ func (s *session) start() {
 	leads := s.token.enlist(w)
 	if handshake {
 		s.out.claim()
+	} else {
+		s.awaitPeer()
 	}
 	s.helpers.Add(1)
 	go func() {
@@ -160,6 +161,8 @@ func (s *session) start() {
 		if handshake {
 			if err := s.handshake(); err != nil {
 				s.end(&TransportError{Op: "handshake", Err: err})
+			} else {
+				s.awaitPeer()
 			}
 			s.handOver()
 		}
