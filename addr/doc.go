@@ -1,4 +1,4 @@
-// Package addr holds the addresses that name connections: [IPAddr], 16 bytes,
+// Package addr holds the addresses that connections bear: [IPAddr], 16 bytes,
 // and [SocketAddr], 18 bytes.
 //
 // They are the bytes that go over the wire, and nothing else: alignment 1, no

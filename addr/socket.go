@@ -8,9 +8,10 @@ import (
 	"net/netip"
 )
 
-// SocketAddr is an IP address and a port, in 18 bytes. It names a connection.
+// SocketAddr is an IP address and a port, in 18 bytes. A connection bears one; with the vt-muxer
+// protocol it names the connection, with protocol 1 several may bear the same.
 //
-// The zero value is [::]:0 and names a connection as any other does. Values are
+// The zero value is [::]:0, as valid as any other. Values are
 // comparable and immutable but for the Unmarshal methods. A SocketAddr is a
 // net.Addr; boxing one into the interface allocates, as with any value.
 type SocketAddr struct {

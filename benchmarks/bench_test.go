@@ -1,12 +1,14 @@
 // Package benchmarks compares multiplexers by the same scenarios, with server and client in two processes.
 //
-//	go test -bench .                                  everything, in less than ten minutes
-//	go test -bench 'RTT/(tcp|vtmux|yamux)' -count 10  a scenario, three libraries, for benchstat
-//	go run ./report                                   the table and the plots of RESULTS.md, in alternating runs
+//	go test -bench .                                     everything, in less than ten minutes
+//	go test -bench 'RTT$/^(tcp|vtmux|yamux)$' -count 10  a scenario, three libraries, for benchstat
+//	go run ./report                                      the table and the plots of RESULTS.md, in alternating runs
 //
 // Raw TCP has one TCP connection a stream. What is reported besides time is of both processes together:
 //
-//	allocs/op, B/op   allocations (with -benchmem)
+//	allocs/op, B/op   allocations
+//	msgs/s, conns/s   messages or connections a second
+//	p50-ns, p99-ns    of the time from a message to its answer
 //	cpu-ns/op         user and system time
 //	calls/op          read and write system calls, where the kernel counts them
 //	wire-B/B          bytes that TCP or UDP carried for a byte of payload

@@ -76,11 +76,11 @@ func main() {
 func parse(args []string) (o options, err error) {
 	fs := flag.NewFlagSet("report", flag.ContinueOnError)
 	rounds := fs.Int("rounds", 0, "runs of each library in each scenario; otherwise 5, 9 for bulk and 3 for what only plots need")
-	seconds := fs.Float64("seconds", 0, "length of a run; otherwise 2")
+	seconds := fs.Float64("seconds", 0, "length of a run, half of it for what only plots need; otherwise 2")
 	fs.BoolVar(&o.quick, "quick", false, "a little of everything: for testing this program, the figures count for nothing")
 	fs.StringVar(&o.only, "only", "", "only these scenarios, with commas between: "+strings.Join(tableScenarios(), ","))
 	fs.StringVar(&o.libraries, "libraries", "", "only these libraries, with commas between: "+strings.Join(adapter.Names(), ","))
-	fs.StringVar(&o.out, "out", "", "write to this `folder`")
+	fs.StringVar(&o.out, "out", "", "write to this `folder`; otherwise to this one, or to a temporary one with -quick, -only or -libraries")
 	fs.StringVar(&o.from, "from", "", "don't measure: take the values from this `file`")
 	fs.BoolVar(&o.check, "check", false, "exit with status 1 if a goal is missed")
 	fs.StringVar(&o.profiles.CPU, "cpuprofile", "", "write CPU profiles of vtmux's last run of each scenario to `prefix`-scenario-{client,server}.pprof")

@@ -80,17 +80,19 @@ func parse(flags *flag.FlagSet, args []string) error {
 	return nil
 }
 
-// protocolFlag defines -protocol. An edge says it; an origin follows its edges, unless it is given vt.
+// protocolFlag defines -protocol for who opens, and so says which protocol it is.
 func protocolFlag(flags *flag.FlagSet) *string {
 	return flags.String("protocol", "1", "wire protocol between edge and origin: 1, vt")
 }
 
 func muxConfig(protocol string) (*mux.Config, error) {
 	switch protocol {
+	case "auto":
+		return &mux.Config{Protocol: mux.ProtocolAuto}, nil
 	case "1":
-		return &mux.Config{}, nil // an origin serves edges of either protocol then
+		return &mux.Config{Protocol: mux.Protocol1}, nil
 	case "vt":
 		return &mux.Config{Protocol: mux.ProtocolVT}, nil
 	}
-	return nil, fmt.Errorf("-protocol %q: unknown; use 1 or vt", protocol)
+	return nil, fmt.Errorf("-protocol %q: unknown; use 1 or vt, or for an origin auto", protocol)
 }

@@ -15,7 +15,7 @@ func edge(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("vtmux edge", flag.ContinueOnError)
 	listen := flags.String("listen", "localhost:8080", "accept clients at this address")
 	connect := flags.String("connect", "localhost:7000", "the origin's address")
-	grace := flags.Duration("grace", 10*time.Second, "how long connections may go on after SIGTERM")
+	grace := flags.Duration("grace", 10*time.Second, "how long connections may go on after SIGTERM or an interrupt")
 	verbose := flags.Bool("v", false, "log each connection that fails")
 	protocol := protocolFlag(flags)
 	if err := parse(flags, args); err != nil {
@@ -44,9 +44,9 @@ func origin(ctx context.Context, args []string) error {
 	listen := flags.String("listen", "localhost:7000", "accept edges at this address; whoever can connect is believed about its clients' addresses")
 	backend := flags.String("backend", "localhost:80", "the backend's address")
 	header := flags.Bool("proxy-header", true, "begin each connection to the backend with a PROXY header (version 2)")
-	grace := flags.Duration("grace", 10*time.Second, "how long connections may go on after SIGTERM")
+	grace := flags.Duration("grace", 10*time.Second, "how long connections may go on after SIGTERM or an interrupt")
 	verbose := flags.Bool("v", false, "log each connection that fails")
-	protocol := protocolFlag(flags)
+	protocol := flags.String("protocol", "auto", "wire protocol to take from edges: auto (each may choose), 1, vt")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
