@@ -114,23 +114,6 @@ func TestCloseDeliversWhatWasWritten(t *testing.T) {
 	})
 }
 
-// TestStopLeavesTheCodeOfAReset: the peer's STOP comes while the RESET waits for the
-// transport.
-// To see it fail: in stopped, set resetCode in any case.
-func TestStopLeavesTheCodeOfAReset(t *testing.T) {
-	oneRun(t, oneListener, func(tc *oneTest) {
-		c := tc.acceptIDs(1)[0]
-		tc.deaf(true)
-		w := tc.startWrite(c, strings.Repeat("x", 65536))
-		c.Reset(300)
-		<-w.done
-		tc.send("STOP 1 400")
-		tc.deaf(false)
-		tc.settle()
-		tc.count("with the code of Reset", oneLines(tc.sent()), "DATA YOURS 1 ", "STOP YOURS 1 300", "RESET YOURS 1 300")
-	})
-}
-
 // TestResetDropsWhatIsNotSent: Reset does not wait for a transport that takes nothing,
 // and what the peer then gets is a RESET and no FIN.
 func TestResetDropsWhatIsNotSent(t *testing.T) {

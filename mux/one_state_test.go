@@ -615,7 +615,7 @@ func TestOwedTimesFrame(t *testing.T) {
 		{"Close", func(c *Conn) { c.Close() },
 			[6][]string{{"STOP ID 9", "FIN ID"}, {"STOP ID 9", "FIN ID"}, {"FIN ID"}, {"FIN ID"}, {"STOP ID 9", "RESET ID 300"}, nil}},
 		{"Reset", func(c *Conn) { c.Reset(77) },
-			[6][]string{{"STOP ID 77", "RESET ID 77"}, {"STOP ID 77", "RESET ID 77"}, {"RESET ID 77"}, {"RESET ID 77"}, {"STOP ID 77", "RESET ID 300"}, nil}},
+			[6][]string{{"STOP ID 77", "RESET ID 77"}, {"STOP ID 77", "RESET ID 77"}, {"RESET ID 77"}, {"RESET ID 77"}, {"STOP ID 77", "RESET ID 77"}, nil}},
 	} {
 		for i, frame := range frames {
 			for _, ours := range []bool{true, false} {
