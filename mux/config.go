@@ -111,7 +111,8 @@ type Config struct {
 	WriteTimeout time.Duration
 
 	// HandshakeTimeout bounds the transport's own handshake (TLS), which runs
-	// before the first byte of the session. Default: 10 s. Below zero: no bound.
+	// before the first byte of the session, and before the other times begin. Default:
+	// 10 s. Below zero: no bound.
 	HandshakeTimeout time.Duration
 }
 

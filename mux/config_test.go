@@ -286,6 +286,42 @@ func TestPrefaceTimeoutBehindTheHandshake(t *testing.T) {
 	}
 }
 
+// A stubborn transport's handshake returns when it is told to, whatever its context says.
+type stubborn struct {
+	net.Conn
+	over chan struct{}
+}
+
+func (c stubborn) HandshakeContext(context.Context) error {
+	<-c.over
+	return io.EOF
+}
+
+// TestHandshakeThatDoesNotReturn: the session ends in time also where the transport's
+// handshake does not, as with a callback of crypto/tls that waits for something.
+// To see it fail: leave AfterFunc out of handshake.
+func TestHandshakeThatDoesNotReturn(t *testing.T) {
+	for _, protocol := range []Protocol{Protocol1, ProtocolVT, ProtocolAuto} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer far.Close()
+			over := make(chan struct{})
+			start := time.Now()
+			l, err := NewListener(stubborn{near, over}, &Config{Protocol: protocol})
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-l.Done()
+			if took := time.Since(start); took != 10*time.Second {
+				t.Errorf("%v: ended after %v, want 10s", protocol, took)
+			}
+			wantErr(t, "Err", l.Err(), errHandshakeTimeout)
+			close(over)
+			l.Close()
+		})
+	}
+}
+
 // TestHandshakeTimeout: a TLS peer that says nothing costs the session no more time
 // than allowed.
 func TestHandshakeTimeout(t *testing.T) {

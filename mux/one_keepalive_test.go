@@ -397,8 +397,7 @@ func TestKeepAliveWaitsForThePreface(t *testing.T) {
 	})
 }
 
-// TestPrefaceBeforeItIsAwaited: a session's standby may read the peer's preface before the
-// goroutine that begins the session comes to await it. It is not awaited then.
+// TestPrefaceBeforeItIsAwaited: a preface that has come is awaited no more.
 func TestPrefaceBeforeItIsAwaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, l := sessionPair(t, overPipe)

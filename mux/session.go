@@ -176,6 +176,8 @@ func (s *session) handshake() error {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
+		// The transport may not return then: a callback of tls.Config can wait for ever.
+		defer context.AfterFunc(ctx, func() { s.end(&TransportError{Op: "handshake", Err: errHandshakeTimeout}) })()
 	}
 	err := s.t.Handshake(ctx)
 	if ctx.Err() != nil {

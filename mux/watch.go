@@ -33,8 +33,8 @@ const (
 	watchAlive // keeps alive
 )
 
-// await ends s unless the peer has begun by then. The standby reads already, so the
-// peer may have begun before this is called: then there is nothing to wait for.
+// await ends s unless the peer has begun by then. Where the session has ended before, or
+// something has come, there is nothing to wait for.
 func (w *watch) await(s *session, limit time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -87,12 +87,10 @@ func protocolFlag(flags *flag.FlagSet) *string {
 
 func muxConfig(protocol string) (*mux.Config, error) {
 	switch protocol {
-	case "auto":
-		return &mux.Config{Protocol: mux.ProtocolAuto}, nil
 	case "1":
 		return &mux.Config{Protocol: mux.Protocol1}, nil
 	case "vt":
 		return &mux.Config{Protocol: mux.ProtocolVT}, nil
 	}
-	return nil, fmt.Errorf("-protocol %q: unknown; use 1 or vt, or for an origin auto", protocol)
+	return nil, fmt.Errorf("-protocol %q: unknown; use 1 or vt", protocol)
 }

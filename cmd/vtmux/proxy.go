@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"time"
 
 	"github.com/vtmux/vtmux/cmd/internal/proxy"
+	"github.com/vtmux/vtmux/mux"
 )
 
 func edge(ctx context.Context, args []string) error {
@@ -50,9 +52,12 @@ func origin(ctx context.Context, args []string) error {
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	config, err := muxConfig(*protocol)
-	if err != nil {
-		return err
+	config := &mux.Config{Protocol: mux.ProtocolAuto}
+	if *protocol != "auto" {
+		var err error
+		if config, err = muxConfig(*protocol); err != nil {
+			return fmt.Errorf("%w, or auto", err)
+		}
 	}
 	l, err := net.Listen("tcp", *listen)
 	if err != nil {
