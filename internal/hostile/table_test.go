@@ -81,6 +81,9 @@ func (o *outcome) end() string {
 }
 
 func times(took []time.Duration) string {
+	if len(took) == 0 {
+		return "-"
+	}
 	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 	return fmt.Sprintf("%.2f, %.2f, %.2f", ms(quantile(took, 0.5)), ms(quantile(took, 0.99)), ms(quantile(took, 1)))
 }
