@@ -51,6 +51,9 @@ func TestStress(t *testing.T) {
 	if raceEnabled {
 		conns = 10
 	}
+	if *flagTime > 0 {
+		conns = 40 // thousands at a time
+	}
 	began, shown := time.Now(), time.Now()
 	var all total
 	for i := 0; i == 0 || time.Since(began) < *flagTime && !t.Failed(); i++ {
