@@ -8,7 +8,7 @@ import (
 )
 
 // giveWay lets every other process go before this one: its threads run when a core is idle. (Beside an attacker with a nice
-// value of 19 the honest peer waited longer. A core for the victim alone does not help: see SECURITY.md.) Threads that come later
+// value of 19 the honest peer waited longer. A core for the victim alone helps little: see SECURITY.md.) Threads that come later
 // are like those that make them.
 func giveWay() {
 	tasks, err := os.ReadDir("/proc/self/task")
