@@ -21,7 +21,7 @@ import (
 // a turn each, and between them each faultStride-th: a cut in the middle of a payload is
 // like the next one. Under the race detector and with -short a part of all bytes and
 // calls has a turn. VTMUX_FAULT_SEED=n (by default 1) says which; VTMUX_FAULT_ALL=1 takes
-// really all, which takes half an hour.
+// really all, which takes some minutes.
 const (
 	faultBulk   = 256
 	faultEdge   = 24
