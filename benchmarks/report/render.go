@@ -171,7 +171,7 @@ func (r *renderer) warnings() {
 		"**That memory is all the memory.** It is heap and stack of the two processes. The kernel's buffers are not in it, of which raw TCP has a pair a connection, and a multiplexer one.",
 		"**Anything from differences within the spread.** Spread is highest minus lowest run, in relation to the median. Bulk varies by a quarter, messages by a sixth, on a machine like this.",
 		"**That vt-muxer is slow or fast.** In its column the server is the Rust crate, in a test program that polls every connection at each wake-up to work around lost ones; the client is vtmux.",
-		"**Much from system calls alone.** \"Calls\" are those that the kernel counts as reads and writes, also those that find nothing to read. epoll and futex are not among them; \"waits\" tell of these. Those of quic-go (sendmsg, recvmmsg) the kernel does not count.",
+		"**Much from system calls alone.** \"Calls\" are those that the kernel counts as reads and writes, also those that find nothing to read. epoll and futex are not among them; \"waits\" tell of these. What is received and sent by recvmsg and sendmsg the kernel does not count: vtmux counts its own, those that find nothing included, and those of quic-go and of the Rust program are not known.",
 	} {
 		r.line("- %s", w)
 	}

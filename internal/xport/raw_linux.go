@@ -13,76 +13,125 @@ const (
 	canTryWrite = true
 )
 
-// rawReader reads vectors. Its callback is made once, so that a call allocates
-// nothing; vec and its backing array live here for the same reason.
+// rawReader reads. Its callbacks are made once, so that a call allocates nothing; what
+// they work with lives here for the same reason.
 type rawReader struct {
-	fn  func(fd uintptr) bool
+	one, several func(fd uintptr) bool
+
+	p   []byte
 	vec [3][]byte
+	vr  vecReader
 	n   int
 	err error
+
+	misses int // calls that found nothing
 }
 
-func (r *rawReader) init() { r.fn = r.step }
+func (r *rawReader) init() { r.one, r.several = r.stepOne, r.stepSeveral }
 
-func (r *rawReader) step(fd uintptr) bool {
+func (r *rawReader) stepOne(fd uintptr) bool {
 	for {
-		r.n, r.err = unix.Readv(int(fd), r.vec[:])
-		switch r.err {
-		case unix.EINTR:
-			continue
-		case unix.EAGAIN:
-			return false
+		r.n, r.err = recvNow(fd, r.p)
+		if r.err != unix.EINTR {
+			return r.ready()
 		}
+	}
+}
+
+func (r *rawReader) stepSeveral(fd uintptr) bool {
+	for {
+		r.n, r.err = recvVecNow(fd, &r.vec, &r.vr)
+		if r.err != unix.EINTR {
+			return r.ready()
+		}
+	}
+}
+
+func (r *rawReader) ready() bool {
+	if r.err != unix.EAGAIN {
 		return true
 	}
+	r.misses++
+	return false
 }
 
-func (r *rawReader) read(raw syscall.RawConn, a, b, c []byte) (int, error) {
+// read reads into p, which is not empty.
+func (r *rawReader) read(raw syscall.RawConn, p []byte) (int, error) {
+	r.p = p
+	err := raw.Read(r.one)
+	r.p = nil // it is the caller's
+	return eof(rawResult(err, "read", &r.n, &r.err))
+}
+
+// readVec reads into a, b and c, not all of which are empty.
+func (r *rawReader) readVec(raw syscall.RawConn, a, b, c []byte) (int, error) {
 	r.vec = [3][]byte{a, b, c}
-	err := raw.Read(r.fn)
+	err := raw.Read(r.several)
 	r.vec = [3][]byte{} // the slices are the caller's
-	if err != nil {
-		return 0, err
-	}
-	if r.err != nil {
-		return 0, os.NewSyscallError("readv", r.err)
-	}
-	return eof(r.n, nil)
+	return eof(rawResult(err, "readv", &r.n, &r.err))
 }
 
-// rawWriter writes without waiting.
+// rawResult returns what a raw call has brought. waited is what the call itself returned,
+// before which the callback may have left the error that it waited for.
+func rawResult(waited error, call string, n *int, err *error) (int, error) {
+	switch {
+	case waited != nil:
+		return 0, waited
+	case *err != nil:
+		return 0, os.NewSyscallError(call, *err)
+	}
+	return *n, nil
+}
+
+// rawWriter writes.
 type rawWriter struct {
-	fn  func(fd uintptr) bool
+	now, wait func(fd uintptr) bool
+
 	p   []byte
 	n   int
 	err error
 }
 
-func (w *rawWriter) init() { w.fn = w.step }
+func (w *rawWriter) init() { w.now, w.wait = w.stepNow, w.stepWait }
 
-func (w *rawWriter) step(fd uintptr) bool {
+func (w *rawWriter) stepNow(fd uintptr) bool {
 	for {
-		// Of package syscall, whose Write happens before net's Read, to the race detector.
-		w.n, w.err = syscall.Write(int(fd), w.p)
-		if w.err != syscall.EINTR {
+		w.n, w.err = sendNow(fd, w.p)
+		if w.err != unix.EINTR {
 			return true
 		}
 	}
 }
 
+func (w *rawWriter) stepWait(fd uintptr) bool {
+	w.stepNow(fd)
+	return w.err != unix.EAGAIN
+}
+
+// try writes of p what there is room for.
 func (w *rawWriter) try(raw syscall.RawConn, p []byte) (int, error) {
 	w.p = p
-	err := raw.Write(w.fn)
+	err := raw.Write(w.now)
 	w.p = nil
-	switch {
-	case err != nil:
-		return 0, err
-	case w.err == syscall.EAGAIN:
+	if err == nil && w.err == unix.EAGAIN {
 		return 0, nil
-	case w.err != nil:
-		return 0, os.NewSyscallError("write", w.err)
 	}
-	return w.n, nil
+	return rawResult(err, "write", &w.n, &w.err)
+}
+
+// all writes all of p.
+func (w *rawWriter) all(raw syscall.RawConn, p []byte) (n int, err error) {
+	for n < len(p) {
+		w.p = p[n:]
+		err := raw.Write(w.wait)
+		w.p = nil
+		m, err := rawResult(err, "write", &w.n, &w.err)
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 func rtt(raw syscall.RawConn) (d time.Duration, ok bool) {
@@ -120,7 +169,7 @@ func (s *rawSource) init() { s.fn = s.step }
 func (s *rawSource) step(fd uintptr) bool {
 	p := s.get()
 	for {
-		s.n, s.err = unix.Read(int(fd), p)
+		s.n, s.err = recvNow(fd, p)
 		switch s.err {
 		case unix.EINTR:
 			continue
@@ -134,11 +183,5 @@ func (s *rawSource) step(fd uintptr) bool {
 
 func (s *rawSource) read(raw syscall.RawConn, get func() []byte, put func()) (int, error) {
 	s.get, s.put = get, put
-	if err := raw.Read(s.fn); err != nil {
-		return 0, err
-	}
-	if s.err != nil {
-		return 0, os.NewSyscallError("read", s.err)
-	}
-	return eof(s.n, nil)
+	return eof(rawResult(raw.Read(s.fn), "read", &s.n, &s.err))
 }

@@ -3,6 +3,7 @@
 package xport
 
 import (
+	"net"
 	"syscall"
 	"time"
 )
@@ -10,13 +11,18 @@ import (
 const (
 	canReadVec  = false
 	canTryWrite = false
+	direct      = false
 )
 
-type rawReader struct{}
+type rawReader struct{ misses int }
 
 func (*rawReader) init() {}
 
-func (*rawReader) read(syscall.RawConn, []byte, []byte, []byte) (int, error) {
+func (*rawReader) read(syscall.RawConn, []byte) (int, error) {
+	panic("BUG: a direct read where direct is false")
+}
+
+func (*rawReader) readVec(syscall.RawConn, []byte, []byte, []byte) (int, error) {
 	panic("BUG: ReadVec where canReadVec is false")
 }
 
@@ -26,6 +32,18 @@ func (*rawWriter) init() {}
 
 func (*rawWriter) try(syscall.RawConn, []byte) (int, error) {
 	panic("BUG: TryWrite where canTryWrite is false")
+}
+
+func (*rawWriter) all(syscall.RawConn, []byte) (int, error) {
+	panic("BUG: a direct write where direct is false")
+}
+
+type vecWriter struct{}
+
+func (*vecWriter) init() {}
+
+func (*vecWriter) write(syscall.RawConn, *net.Buffers) (int64, error) {
+	panic("BUG: a direct write where direct is false")
 }
 
 func rtt(syscall.RawConn) (time.Duration, bool) { return 0, false }

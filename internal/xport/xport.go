@@ -28,6 +28,7 @@ type Transport struct {
 
 	rd rawReader // the reader's scratch
 	wr rawWriter // the writer's scratch
+	wv vecWriter // the same, for vectors
 }
 
 // handshaker is what a TLS connection has, crypto/tls's or another's.
@@ -71,6 +72,7 @@ func New(conn net.Conn) *Transport {
 	t.deadlines = conn.SetReadDeadline(time.Time{}) == nil && conn.SetWriteDeadline(time.Time{}) == nil
 	t.rd.init()
 	t.wr.init()
+	t.wv.init()
 	return t
 }
 
@@ -101,7 +103,12 @@ func (t *Transport) Handshake(ctx context.Context) error {
 }
 
 // Read reads once.
-func (t *Transport) Read(p []byte) (int, error) { return t.conn.Read(p) }
+func (t *Transport) Read(p []byte) (int, error) {
+	if !direct || t.raw == nil || len(p) == 0 {
+		return t.conn.Read(p)
+	}
+	return t.rd.read(t.raw, p)
+}
 
 // ReadVec reads once, into a and, when a is full, on into b, and then into c. It fills
 // no more than a unless CanReadVec. It returns the bytes read in all.
@@ -112,24 +119,46 @@ func (t *Transport) ReadVec(a, b, c []byte) (int, error) {
 	case !t.CanReadVec(), len(a)+len(b)+len(c) == 0: // where readv's 0 is not the end
 		return t.conn.Read(a)
 	}
-	return t.rd.read(t.raw, a, b, c)
+	return t.rd.readVec(t.raw, a, b, c)
+}
+
+// ReadMisses returns how many system calls found nothing to read since it was last asked, as
+// far as they are known. It belongs to the reader.
+func (t *Transport) ReadMisses() uint64 {
+	n := t.rd.misses
+	t.rd.misses = 0
+	return uint64(n)
 }
 
 // CanReadVec reports whether ReadVec fills all of its slices by one system call.
 func (t *Transport) CanReadVec() bool { return t.raw != nil && canReadVec || t.soft != nil }
 
 // Write writes all of p.
-func (t *Transport) Write(p []byte) (int, error) { return t.conn.Write(p) }
+func (t *Transport) Write(p []byte) (int, error) {
+	if !direct || t.raw == nil {
+		return t.conn.Write(p)
+	}
+	return t.wr.all(t.raw, p)
+}
 
 // WriteVec writes all of v, which it consumes.
 func (t *Transport) WriteVec(v *net.Buffers) (int64, error) {
+	if direct && t.raw != nil {
+		return t.wv.write(t.raw, v)
+	}
 	n, err := v.WriteTo(t.conn)
-	// Of empty slices alone package net consumes none.
-	for err == nil && len(*v) > 0 && len((*v)[0]) == 0 {
+	if err == nil {
+		dropEmpty(v) // of empty slices alone package net consumes none
+	}
+	return n, err
+}
+
+// dropEmpty consumes the empty slices in front.
+func dropEmpty(v *net.Buffers) {
+	for len(*v) > 0 && len((*v)[0]) == 0 {
 		(*v)[0] = nil
 		*v = (*v)[1:]
 	}
-	return n, err
 }
 
 // CanTry reports whether the transport's readiness can be seen.

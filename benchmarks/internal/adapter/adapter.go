@@ -166,4 +166,15 @@ func WireBytes(s Session, streams []net.Conn) (sum uint64, ok bool) {
 	return sum, len(streams) > 0
 }
 
+// Calls gives how many system calls a session has made on its transport, where it counts those that the kernel does not.
+func Calls(s Session) uint64 {
+	if w, ok := s.(wired); ok {
+		s = w.Session
+	}
+	if c, ok := s.(interface{ Calls() uint64 }); ok {
+		return c.Calls()
+	}
+	return 0
+}
+
 func listenLoopback() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }

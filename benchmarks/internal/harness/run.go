@@ -134,11 +134,11 @@ func (r *Run) Measure(b scenario.Budget) (m Measurement, err error) {
 		return m, err
 	}
 	wire, counted := adapter.WireBytes(r.session, r.streams)
-	client := ReadUsage()
+	client := ReadUsage(r.session)
 	if m.Sample, err = r.Drive(b); err != nil {
 		return m, err
 	}
-	m.Usage = ReadUsage().Sub(client)
+	m.Usage = ReadUsage(r.session).Sub(client)
 	if counted {
 		now, _ := adapter.WireBytes(r.session, r.streams)
 		m.Wire = now - wire

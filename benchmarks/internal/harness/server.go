@@ -117,12 +117,14 @@ func answer(address string, serving *atomic.Value) error {
 
 // serverUsage gives what this process has used, or the one that does the work for it.
 func serverUsage(serving *atomic.Value) (Usage, error) {
-	if s, ok := serving.Load().(*adapter.Session); ok {
-		if foreign, ok := (*s).(interface{ PID() int }); ok {
-			return foreignUsage(foreign.PID())
-		}
+	s, ok := serving.Load().(*adapter.Session)
+	if !ok {
+		return ReadUsage(nil), nil
 	}
-	return ReadUsage(), nil
+	if foreign, ok := (*s).(interface{ PID() int }); ok {
+		return foreignUsage(foreign.PID())
+	}
+	return ReadUsage(*s), nil
 }
 
 // A server is a process that serves one session.

@@ -3,6 +3,8 @@ package harness
 import (
 	"runtime/metrics"
 	"time"
+
+	"github.com/vtmux/vtmux/benchmarks/internal/adapter"
 )
 
 // Usage is what a process has used since it started.
@@ -15,6 +17,10 @@ type Usage struct {
 	IO    bool
 	Calls uint64
 
+	// Own is how many calls on its transport the library itself has counted: vtmux reads and writes sockets by recvmsg
+	// and sendmsg.
+	Own uint64
+
 	// Go: the process is a Go program.
 	Go             bool
 	Mallocs, Bytes uint64 // objects and bytes allocated
@@ -25,6 +31,7 @@ func (u Usage) Sub(earlier Usage) Usage {
 	u.CPU -= earlier.CPU
 	u.Switches -= earlier.Switches
 	u.Calls -= earlier.Calls
+	u.Own -= earlier.Own
 	u.Mallocs -= earlier.Mallocs
 	u.Bytes -= earlier.Bytes
 	return u
@@ -35,17 +42,18 @@ func (u Usage) Add(v Usage) Usage {
 	u.CPU += v.CPU
 	u.Switches += v.Switches
 	u.IO = u.IO && v.IO
-	u.Calls += v.Calls
+	u.Calls, u.Own = max(u.Calls, u.Own)+max(v.Calls, v.Own), 0 // where the kernel counts them, it has also those
 	u.Go = u.Go && v.Go
 	u.Mallocs += v.Mallocs
 	u.Bytes += v.Bytes
 	return u
 }
 
-// ReadUsage gives the calling process's.
-func ReadUsage() Usage {
+// ReadUsage gives the calling process's, with a session of it or nil.
+func ReadUsage(s adapter.Session) Usage {
 	u := ownUsage()
 	u.Go = true
+	u.Own = adapter.Calls(s)
 	samples := []metrics.Sample{
 		{Name: "/gc/heap/allocs:objects"},
 		{Name: "/gc/heap/tiny/allocs:objects"}, // small objects in one of the former

@@ -17,11 +17,12 @@ func ownUsage() (u Usage) {
 		u.CPU = time.Duration(r.Utime.Nano() + r.Stime.Nano())
 		u.Switches = uint64(r.Nvcsw)
 	}
-	u.Calls, u.IO = ioCalls("self")
+	u.Calls, u.IO = ioCalls()
 	return u
 }
 
-// foreignUsage gives that of another process, as far as it has but one thread that works: the main one.
+// foreignUsage gives that of another process, as far as it has but one thread that works: the main one. Its calls are not
+// known: Rust's standard library reads and writes sockets by recv and send.
 func foreignUsage(pid int) (u Usage, err error) {
 	dir := strconv.Itoa(pid)
 	p, err := os.ReadFile("/proc/" + dir + "/schedstat")
@@ -32,12 +33,11 @@ func foreignUsage(pid int) (u Usage, err error) {
 		return u, err
 	}
 	u.Switches, _ = field("/proc/"+dir+"/status", "voluntary_ctxt_switches:")
-	u.Calls, u.IO = ioCalls(dir)
 	return u, nil
 }
 
-func ioCalls(process string) (n uint64, ok bool) {
-	file := "/proc/" + process + "/io"
+func ioCalls() (n uint64, ok bool) {
+	const file = "/proc/self/io"
 	reads, ok1 := field(file, "syscr:")
 	writes, ok2 := field(file, "syscw:")
 	return reads + writes, ok1 && ok2
