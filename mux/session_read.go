@@ -120,7 +120,7 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 		}
 		had := r.count.bytesIn
 		err := s.fill()
-		r.count.reads += 1 + s.t.ReadMisses()
+		r.count.reads += s.t.ReadCalls()
 		r.readAt = s.now()
 		if r.timed && r.count.bytesIn > had {
 			r.count.lifeAt = r.readAt

@@ -36,7 +36,7 @@ func (o *writeSide) try() error {
 	}
 	o.assertLent()
 	n, err := o.s.t.TryWrite(o.head)
-	o.s.count.writes.Add(1)
+	o.s.count.writes.Add(o.s.t.WriteCalls())
 	o.s.count.bytesOut.Add(uint64(n))
 	o.head = o.head[n:]
 	if err != nil && o.timedOut(err) {
@@ -65,7 +65,7 @@ func (o *writeSide) sendAll(c *conn) error {
 			o.head = o.head[m:]
 			n = int64(m)
 		}
-		o.s.count.writes.Add(1)
+		o.s.count.writes.Add(o.s.t.WriteCalls())
 		o.s.count.bytesOut.Add(uint64(n))
 		if empties++; n > 0 {
 			empties = 0

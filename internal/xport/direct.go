@@ -73,16 +73,24 @@ type vecWriter struct {
 	fn  func(fd uintptr) bool
 	did int
 	err error
+
+	calls uint64 // since WriteCalls was called last
 }
 
 func (w *vecWriter) init() { w.fn = w.step }
 
 func (w *vecWriter) step(fd uintptr) bool {
 	for {
+		w.calls++
 		w.did, w.err = sendmsgNow(fd, &w.hdr)
-		if w.err != unix.EINTR {
-			return w.err != unix.EAGAIN
+		switch w.err {
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			return false
 		}
+		wokeUp()
+		return true
 	}
 }
 
@@ -94,7 +102,7 @@ func (w *vecWriter) write(raw syscall.RawConn, v *net.Buffers) (total int64, err
 		w.clear(w.iov[:])
 		total += int64(n)
 		consume(v, n)
-		if err != nil {
+		if err = sent(n, err); err != nil {
 			return total, err
 		}
 	}

@@ -18,12 +18,14 @@ import (
 // the peer. That was 5.5 of the 23 µs of a round trip on one core, and two fifths of the
 // CPU time of 16 conversations (docs/PERFORMANCE.md).
 //
-// A call that can't block needs no monitor: each of these has MSG_DONTWAIT, so it doesn't
-// wait even where somebody has made the socket a blocking one, as (*os.File).Fd does. What
-// it takes is the time of a copy, which no other goroutine on this P, and no garbage
-// collection, can interrupt: so one call is given a quarter of a megabyte at most (the
-// flusher's quantum). A page that has to be fetched for it holds up the thread, as it would
-// for a copy in Go.
+// A call that doesn't wait for the peer needs no monitor. Each of these has MSG_DONTWAIT, so
+// it doesn't even where somebody has made the socket a blocking one, as (*os.File).Fd has done
+// for long. What it takes is the time of a copy, and a wait for the other end of the same
+// socket's copy, in which no other goroutine on this P, and no garbage collection, gets its
+// turn: so one call is given the flusher's quantum at most. A page that has to be fetched for
+// it holds up the thread, as it would for a copy in Go.
+//
+// What else the monitor does is seen to in monitor.go.
 //
 // The sanitizers don't see what these calls read and write, so their builds use others.
 const direct = true

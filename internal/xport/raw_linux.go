@@ -1,6 +1,7 @@
 package xport
 
 import (
+	"io"
 	"os"
 	"syscall"
 	"time"
@@ -24,13 +25,14 @@ type rawReader struct {
 	n   int
 	err error
 
-	misses int // calls that found nothing
+	calls uint64 // since ReadCalls was called last
 }
 
 func (r *rawReader) init() { r.one, r.several = r.stepOne, r.stepSeveral }
 
 func (r *rawReader) stepOne(fd uintptr) bool {
 	for {
+		r.calls++
 		r.n, r.err = recvNow(fd, r.p)
 		if r.err != unix.EINTR {
 			return r.ready()
@@ -40,6 +42,7 @@ func (r *rawReader) stepOne(fd uintptr) bool {
 
 func (r *rawReader) stepSeveral(fd uintptr) bool {
 	for {
+		r.calls++
 		r.n, r.err = recvVecNow(fd, &r.vec, &r.vr)
 		if r.err != unix.EINTR {
 			return r.ready()
@@ -48,11 +51,11 @@ func (r *rawReader) stepSeveral(fd uintptr) bool {
 }
 
 func (r *rawReader) ready() bool {
-	if r.err != unix.EAGAIN {
-		return true
+	if r.err == unix.EAGAIN {
+		return false
 	}
-	r.misses++
-	return false
+	wokeUp()
+	return true
 }
 
 // read reads into p, which is not empty.
@@ -83,6 +86,15 @@ func rawResult(waited error, call string, n *int, err *error) (int, error) {
 	return *n, nil
 }
 
+// sent refuses a write that neither did anything nor failed. The kernel's sockets don't do
+// that.
+func sent(n int, err error) error {
+	if n == 0 && err == nil {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
 // rawWriter writes.
 type rawWriter struct {
 	now, wait func(fd uintptr) bool
@@ -90,12 +102,15 @@ type rawWriter struct {
 	p   []byte
 	n   int
 	err error
+
+	calls uint64 // since WriteCalls was called last
 }
 
 func (w *rawWriter) init() { w.now, w.wait = w.stepNow, w.stepWait }
 
 func (w *rawWriter) stepNow(fd uintptr) bool {
 	for {
+		w.calls++
 		w.n, w.err = sendNow(fd, w.p)
 		if w.err != unix.EINTR {
 			return true
@@ -105,7 +120,11 @@ func (w *rawWriter) stepNow(fd uintptr) bool {
 
 func (w *rawWriter) stepWait(fd uintptr) bool {
 	w.stepNow(fd)
-	return w.err != unix.EAGAIN
+	if w.err == unix.EAGAIN {
+		return false
+	}
+	wokeUp()
+	return true
 }
 
 // try writes of p what there is room for.
@@ -127,7 +146,7 @@ func (w *rawWriter) all(raw syscall.RawConn, p []byte) (n int, err error) {
 		w.p = nil
 		m, err := rawResult(err, "write", &w.n, &w.err)
 		n += m
-		if err != nil {
+		if err = sent(m, err); err != nil {
 			return n, err
 		}
 	}
@@ -177,6 +196,7 @@ func (s *rawSource) step(fd uintptr) bool {
 			s.put()
 			return false
 		}
+		wokeUp()
 		return true
 	}
 }

@@ -14,7 +14,7 @@ const (
 	direct      = false
 )
 
-type rawReader struct{ misses int }
+type rawReader struct{ calls uint64 }
 
 func (*rawReader) init() {}
 
@@ -26,7 +26,7 @@ func (*rawReader) readVec(syscall.RawConn, []byte, []byte, []byte) (int, error) 
 	panic("BUG: ReadVec where canReadVec is false")
 }
 
-type rawWriter struct{}
+type rawWriter struct{ calls uint64 }
 
 func (*rawWriter) init() {}
 
@@ -38,7 +38,7 @@ func (*rawWriter) all(syscall.RawConn, []byte) (int, error) {
 	panic("BUG: a direct write where direct is false")
 }
 
-type vecWriter struct{}
+type vecWriter struct{ calls uint64 }
 
 func (*vecWriter) init() {}
 

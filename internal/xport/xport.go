@@ -122,12 +122,20 @@ func (t *Transport) ReadVec(a, b, c []byte) (int, error) {
 	return t.rd.readVec(t.raw, a, b, c)
 }
 
-// ReadMisses returns how many system calls found nothing to read since it was last asked, as
-// far as they are known. It belongs to the reader.
-func (t *Transport) ReadMisses() uint64 {
-	n := t.rd.misses
-	t.rd.misses = 0
-	return uint64(n)
+// ReadCalls returns how many system calls have been made for a Read or ReadVec that has
+// returned, also those that found nothing to read: 1 where that is not known. It belongs to
+// the reader.
+func (t *Transport) ReadCalls() uint64 {
+	n := t.rd.calls
+	t.rd.calls = 0
+	return max(n, 1)
+}
+
+// WriteCalls is ReadCalls for a Write, WriteVec or TryWrite. It belongs to the writer.
+func (t *Transport) WriteCalls() uint64 {
+	n := t.wr.calls + t.wv.calls
+	t.wr.calls, t.wv.calls = 0, 0
+	return max(n, 1)
 }
 
 // CanReadVec reports whether ReadVec fills all of its slices by one system call.
