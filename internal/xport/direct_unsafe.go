@@ -15,15 +15,15 @@ import (
 // Package syscall tells it of each call, which may block. A process that has nothing to
 // do between two messages pays for that with every one: the runtime's monitor has gone to
 // sleep, the first call wakes it, and its thread takes a core from whoever has it, often
-// the peer. That was 5.5 of the 23 µs of a round trip on one core, and two fifths of the
-// CPU time of 16 conversations (docs/PERFORMANCE.md).
+// the peer. That was 5 of the 22 µs of a round trip on one core, and a quarter of the CPU
+// time of 16 conversations (docs/PERFORMANCE.md).
 //
 // A call that doesn't wait for the peer needs no monitor. Each of these has MSG_DONTWAIT, so
 // it doesn't even where somebody has made the socket a blocking one, as (*os.File).Fd has done
-// for long. What it takes is the time of a copy, and a wait for the other end of the same
-// socket's copy, in which no other goroutine on this P, and no garbage collection, gets its
-// turn: so one call is given the flusher's quantum at most. A page that has to be fetched for
-// it holds up the thread, as it would for a copy in Go.
+// for long. What it takes is the time of a copy, and at times that of another one, where the
+// leader and the flusher meet at the socket's lock. Meanwhile no other goroutine on this P, and
+// no garbage collection, gets its turn: so one call is given the flusher's quantum at most. A
+// page that has to be fetched for it holds up the thread, as it would for a copy in Go.
 //
 // What else the monitor does is seen to in monitor.go.
 //
