@@ -32,9 +32,6 @@ func wokeUp() {}
 
 func atLeast0(n int, err error) (int, error) { return max(n, 0), err }
 
-// maxVec: package net has a limit of its own.
-const maxVec = 1024
-
 type vecWriter struct{ calls uint64 }
 
 func (*vecWriter) init() {}

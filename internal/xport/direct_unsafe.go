@@ -28,6 +28,9 @@ import (
 // What else the monitor does is seen to in monitor.go.
 //
 // The sanitizers don't see what these calls read and write, so their builds use others.
+//
+// The unsafe code stands here and not in wire, which knows no I/O: packages syscall and
+// x/sys/unix have no call that reads or writes bytes and is not told to the scheduler.
 const direct = true
 
 // Safety of the four functions below. Each hands the kernel one pointer.
