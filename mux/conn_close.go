@@ -82,6 +82,15 @@ func (c *conn) closeRefusing(code Code, reason string) bool {
 // code, or REFUSED with code. STOP, with code as well, is sent if the peer's half is
 // open.
 func (c *conn) closeWith(readErr, writeErr error, end uint32, code Code) bool {
+	if !c.oweClose(readErr, writeErr, end, code) {
+		return false
+	}
+	c.s.tryFlush()
+	return true
+}
+
+// oweClose is closeWith for who flushes afterwards.
+func (c *conn) oweClose(readErr, writeErr error, end uint32, code Code) bool {
 	s := c.s
 	c.mu.Lock()
 	f := c.flags.Load()
@@ -124,7 +133,6 @@ func (c *conn) closeWith(readErr, writeErr error, end uint32, code Code) bool {
 	if c.halves.Load() == 0 { // else who ends the last half finds c closed
 		s.table.freeSlot(c)
 	}
-	s.tryFlush()
 	return true
 }
 

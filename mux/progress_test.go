@@ -254,28 +254,36 @@ func TestBytesThatTheKernelPassesOnAreProgress(t *testing.T) {
 			}
 			defer c.Close()
 			written := async(func() error { _, err := c.Write(make([]byte, 16<<20)); return err })
-			// look reports whether the session would be over if since were long ago.
-			look := func() bool {
+			// look reports whether the session would be over if since were long ago, and whether the
+			// kernel has passed something on since the look before.
+			look := func() (over, passed bool) {
 				w := &s.writes
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				w.since = s.now() - int64(2*time.Hour)
-				return s.lookAtWritesLocked(w)
+				moved, _ := s.t.Moved()
+				passed = moved != w.moved
+				return s.lookAtWritesLocked(w), passed
 			}
-			waitUntil(t, "the transport takes nothing", func() bool { return s.writes.on.Load() && look() })
+			waitUntil(t, "the transport takes nothing", func() bool {
+				if !s.writes.on.Load() {
+					return false // there is no timer yet
+				}
+				over, _ := look()
+				return over
+			})
 			buf := make([]byte, 4<<10)
 			for range 3 {
-				moved, _ := s.t.Moved()
 				waitUntil(t, "the kernel passes something on", func() bool {
 					if _, err := far.Read(buf); err != nil {
 						t.Fatal(err)
 					}
-					now, _ := s.t.Moved()
-					return now != moved
+					over, passed := look()
+					if over && passed {
+						t.Error("the peer's kernel has taken bytes, and the session would be cut off")
+					}
+					return passed
 				})
-				if look() {
-					t.Error("the peer's kernel has taken bytes, and the session would be cut off")
-				}
 			}
 			p.Close()
 			if err := wait(t, "Write", written); err == nil {

@@ -159,6 +159,13 @@ func (s *session) onOpen(h *wire.Header, body []byte) *ProtocolError {
 	t.seen = id
 	beyond, full, ended := id > t.last, t.slots >= s.cfg.MaxConns, t.closed
 	t.mu.Unlock()
+	if full && s.in.frees {
+		s.in.frees = false
+		s.tryFlush()
+		t.mu.Lock()
+		full = t.slots >= s.cfg.MaxConns
+		t.mu.Unlock()
+	}
 	switch {
 	case ended:
 		return nil
@@ -277,7 +284,8 @@ func (s *session) onReset(c *conn, head *wire.Header, body []byte) *ProtocolErro
 	}
 	if !c.opener && s.accept.remove(c) {
 		err := &ResetError{Code: code, Remote: true}
-		c.closeWith(err, err, owesReset, code)
+		c.oweClose(err, err, owesReset, code)
+		s.in.owes, s.in.frees = true, true
 		return s.cost(4, "RESET of connections that nobody has accepted")
 	}
 	return nil

@@ -67,6 +67,7 @@ type readSide struct {
 	to        *conn
 	woken     []*waiter // to wake when all that was read is handed out
 	owes      bool      // debts were made, to be flushed then
+	frees     bool      // they are, or were, ends that free places of the peer's connections
 }
 
 // release gives the slab back, at the session's end.

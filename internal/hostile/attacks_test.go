@@ -30,9 +30,6 @@ func impatient(c *mux.Config) {
 	c.KeepAliveInterval, c.KeepAliveTimeout = 250*time.Millisecond, 250*time.Millisecond
 }
 
-// roomy gives a victim more connections.
-func roomy(c *mux.Config) { c.MaxConns = 1000 }
-
 // strict lets a victim speak protocol 1 alone.
 func strict(c *mux.Config) { c.Protocol = mux.Protocol1 }
 
@@ -181,8 +178,8 @@ func oneAttacks() []attack {
 func vtAttacks() []attack {
 	return []attack{
 		{name: "vt A1 open, end, cross", vt: true, app: appWork, script: rapidCross, dies: []string{byLimit}, either: true, frames: [2]int{30_000, 1_500_000}, holds: both(everyOne)},
-		{name: "vt A6 open flood", vt: true, app: appEcho, config: roomy, again: true, script: vtOpenFlood, dies: []string{byLimit}, frames: [2]int{5_000, 500_000}},
-		{name: "vt A6 open flood, nobody accepts", vt: true, app: appNone, config: roomy, again: true, script: vtOpenFlood, dies: []string{byLimit}, frames: [2]int{5_000, 500_000}},
+		{name: "vt A6 open flood", vt: true, app: appEcho, again: true, script: vtOpenFlood, dies: []string{byLimit}, frames: [2]int{5_000, 500_000}},
+		{name: "vt A6 open flood, nobody accepts", vt: true, app: appNone, again: true, script: vtOpenFlood, dies: []string{byLimit}, frames: [2]int{5_000, 500_000}},
 		{name: "vt A8 a byte a frame, unread", vt: true, slow: true, app: appHoard, script: vtDribble, frames: both(2 * maxWindow), holds: both(holding{conns: 1, unread: maxWindow})},
 		{name: "vt A9 echo never read", serves: true, vt: true, app: appEcho, deaf: true, script: vtAskMuch, frames: [2]int{20_000, 200_000}, holds: both(holding{conns: 1, unread: maxWindow})},
 		{name: "vt A14 a payload that never comes", each: true, vt: true, app: appEcho, script: vtLie, sessions: [2]int{50, 500}, holds: both(holding{conns: 1})},
