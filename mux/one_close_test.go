@@ -378,6 +378,38 @@ func TestSlotIsFreeWhenBothHaveEnded(t *testing.T) {
 	})
 }
 
+// promptPipe is a socket that takes all at once.
+type promptPipe struct {
+	vecPipe
+	tries int
+}
+
+func (p *promptPipe) TryWrite(b []byte) (int, error) { p.tries++; return p.Conn.Write(b) }
+
+// TestAnswersToOneReadGoTogether: what the peer takes back frees its place at once, by one
+// write, and does not make a write of each refusal that follows.
+func TestAnswersToOneReadGoTogether(t *testing.T) {
+	var pipe *promptPipe
+	wrap := func(c net.Conn) net.Conn {
+		pipe = &promptPipe{vecPipe: vecPipe{Conn: c}}
+		return pipe
+	}
+	oneRun(t, oneSetup{listen: true, cfg: Config{MaxConns: 2}, wrap: wrap}, func(tc *oneTest) {
+		before := pipe.tries
+		lines := []string{"OPEN 1", "RESET 1 300", "OPEN 2", "RESET 2 301", "OPEN 3", "OPEN 4"}
+		want := []string{"RESET YOURS 1 300", "RESET YOURS 2 301"}
+		for id := 5; id < 50; id++ {
+			lines = append(lines, fmt.Sprintf("OPEN %d", id))
+			want = append(want, fmt.Sprintf("REFUSED %d 4 *", id))
+		}
+		tc.sendNow(lines...)
+		tc.wantNow("two are open", want...)
+		if n := pipe.tries - before; n != 2 {
+			t.Errorf("%d writes, want one for the places and one for the refusals", n)
+		}
+	})
+}
+
 // TestResetTakesBackWhatNobodyHasAccepted: the connection leaves the queue, and its own
 // half is reset with the same code. FIN does not do that.
 func TestResetTakesBackWhatNobodyHasAccepted(t *testing.T) {

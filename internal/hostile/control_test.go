@@ -23,7 +23,9 @@ func TestMain(m *testing.M) {
 	case "victim":
 		serveCalls(newVictim().call)
 	case "attacker":
-		giveWay()
+		if err := giveWay(); err != nil {
+			panic(err)
+		}
 		serveCalls(newAttacker().call)
 	default:
 		panic("unknown role " + role)

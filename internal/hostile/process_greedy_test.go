@@ -5,7 +5,7 @@ package hostile
 import "errors"
 
 // giveWay is for Linux alone.
-func giveWay() {}
+func giveWay() error { return nil }
 
 // goFirst is for Linux alone.
 func goFirst() error { return errors.ErrUnsupported }

@@ -67,11 +67,11 @@ func (r *rawReader) ready() bool {
 	return true
 }
 
-// wakePoller makes an idle thread wait for the network. A thread that did so, and woke up, runs
-// the goroutine that it woke up for, and the scheduler puts none in its place until another is
-// made to run. A reader that does not wait again makes none: all other sockets would be looked
-// at by the runtime's monitor alone, every 10 ms or more seldom. Once is enough, for the thread
-// goes on to wait.
+// wakePoller makes an idle thread wait for the network, if one is idle. A thread that did so,
+// and woke up, runs the goroutine that it woke up for, and the scheduler puts none in its place
+// until another is made to run. A reader that does not wait again makes none: all other sockets
+// would be looked at by the runtime's monitor alone, every 10 ms or more seldom. It is done once,
+// for the thread goes on to wait; should it wake up for one that computes, the monitor is left.
 func wakePoller() { go func() {}() }
 
 // read reads into p, which is not empty.
