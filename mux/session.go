@@ -116,6 +116,7 @@ func newSession(transport net.Conn, cfg *Config, accepting bool) (*session, erro
 	s.expect.init()
 	s.out.s = s
 	s.peer.init()
+	s.in.poke = wakePoller
 	s.in.timed = c.KeepAliveInterval > 0 && c.Protocol != ProtocolVT
 	s.begin()
 	s.start()

@@ -56,9 +56,11 @@ type readSide struct {
 	p       []byte
 	n       int // bytes of p that are filled
 	check   leaderCheck
-	empties int   // reads in a row that brought nothing
-	timed   bool  // whether anybody wants to know when the peer gave a sign of life
-	readAt  int64 // when this leader's latest read returned; 0: not known
+	empties int    // reads in a row that brought nothing
+	vain    int    // reads in a row that did not wait, and that nobody waited for
+	poke    func() // wakePoller, but in tests
+	timed   bool   // whether anybody wants to know when the peer gave a sign of life
+	readAt  int64  // when this leader's latest read returned; 0: not known
 
 	count readCounts
 
@@ -119,9 +121,10 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 		if w.satisfied.Load() || at != 0 && s.now() >= at || roused && !w.reader {
 			return nil
 		}
-		had := r.count.bytesIn
+		had, handed := r.count.bytesIn, r.n+r.delivered
 		err := s.fill()
-		r.count.reads += s.t.ReadCalls()
+		calls := s.t.ReadCalls()
+		r.count.reads += calls
 		r.readAt = s.now()
 		if r.timed && r.count.bytesIn > had {
 			r.count.lifeAt = r.readAt
@@ -132,6 +135,7 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 			}
 			return stalled
 		}
+		r.lookAround(calls > 1 || r.n+r.delivered > handed)
 		if err != nil && !s.token.timedOut(err) {
 			s.readOver(err)
 			return nil
@@ -142,6 +146,28 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 	}
 	return nil
 }
+
+// longVain is how many reads in vain, in a row, make the leader look around.
+const longVain = 4
+
+// lookAround follows a read. If many have been in vain it has an idle thread wait for the
+// network. It is not for who reads bulk: the own socket would wake that thread all the time.
+func (r *readSide) lookAround(useful bool) {
+	if useful {
+		r.vain = 0
+		return
+	}
+	if r.vain++; r.vain%longVain == 0 {
+		r.poke()
+	}
+}
+
+// wakePoller makes an idle thread, if there is one, wait for the network. A thread that did
+// so, and woke up, runs the goroutine that it woke up for, and the scheduler puts none in its
+// place until another goroutine is made to run. A leader that neither waits nor wakes anybody
+// makes none: all other sockets of the process would be looked at by the runtime's monitor
+// alone, every 10 ms or more seldom.
+func wakePoller() { go func() {}() }
 
 // readOver follows a Read that failed for good: the session ends. But a peer that has read
 // the ends that are being sent may end the transport before the flusher is back, and one that

@@ -26,14 +26,9 @@ type rawReader struct {
 	err error
 
 	calls uint64 // since ReadCalls was called last
-	spell int    // reads since one had to wait
-	poll  func() // wakePoller, but in tests
 }
 
-// longSpell is how many reads without a wait between them make a long spell.
-const longSpell = 4
-
-func (r *rawReader) init() { r.one, r.several, r.poll = r.stepOne, r.stepSeveral, wakePoller }
+func (r *rawReader) init() { r.one, r.several = r.stepOne, r.stepSeveral }
 
 func (r *rawReader) stepOne(fd uintptr) bool {
 	for {
@@ -57,22 +52,11 @@ func (r *rawReader) stepSeveral(fd uintptr) bool {
 
 func (r *rawReader) ready() bool {
 	if r.err == unix.EAGAIN {
-		r.spell = 0
 		return false
-	}
-	if r.spell++; r.spell == longSpell {
-		r.poll()
 	}
 	wokeUp()
 	return true
 }
-
-// wakePoller makes an idle thread wait for the network, if one is idle. A thread that did so,
-// and woke up, runs the goroutine that it woke up for, and the scheduler puts none in its place
-// until another is made to run. A reader that does not wait again makes none: all other sockets
-// would be looked at by the runtime's monitor alone, every 10 ms or more seldom. It is done once,
-// for the thread goes on to wait; should it wake up for one that computes, the monitor is left.
-func wakePoller() { go func() {}() }
 
 // read reads into p, which is not empty.
 func (r *rawReader) read(raw syscall.RawConn, p []byte) (int, error) {

@@ -35,33 +35,3 @@ func TestScratchKeepsNoSlice(t *testing.T) {
 		}
 	}
 }
-
-// TestALongReaderWakesThePoller: once after each wait, when it has read on for long.
-func TestALongReaderWakesThePoller(t *testing.T) {
-	near, far := streamPair(t, "tcp")
-	x, y := New(near), New(far)
-	woken := 0
-	y.rd.poll = func() { woken++ }
-	for round := range 3 {
-		// The socket is empty, so a read would wait.
-		y.rd.vec = [3][]byte{make([]byte, 1)}
-		if err := y.raw.Read(func(fd uintptr) bool { return !y.rd.several(fd) }); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := x.Write(make([]byte, 3*longSpell)); err != nil {
-			t.Fatal(err)
-		}
-		for n := range 3 * longSpell {
-			if _, err := y.ReadVec(make([]byte, 1), nil, nil); err != nil {
-				t.Fatal(err)
-			}
-			want := round
-			if n+1 >= longSpell {
-				want++
-			}
-			if woken != want {
-				t.Fatalf("read %d after wait %d: woken %d times, want %d", n+1, round+1, woken, want)
-			}
-		}
-	}
-}
