@@ -101,9 +101,7 @@ func (c *conn) tookLocked(n int) {
 	room := c.roomLocked()
 	due := c.consumeLocked(n)
 	c.leaveBytesLocked()
-	if due {
-		c.grant()
-	}
+	c.grant(due)
 	if room && c.s.token.stalled.Load() == c {
 		c.s.unstall(c)
 	}
@@ -168,9 +166,9 @@ func (c *conn) await(w *waiter) (n int, err error) {
 	return n, err
 }
 
-// satisfy ends the wait of w, which leads and has got n bytes directly. It reports
+// satisfy ends the wait of w, which leads and has got n bytes directly. It tells
 // whether a WINDOW is due.
-func (c *conn) satisfy(w *waiter, n int) (due bool) {
+func (c *conn) satisfy(w *waiter, n int) windowDue {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.readers.take(w)

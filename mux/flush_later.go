@@ -10,14 +10,16 @@ import (
 // lazyAfter: where both timers are set at once, the order of what they do is to be certain.
 const flushWithin = 900 * time.Microsecond
 
-// A laterFlush is for OPENs: the connection's first Write or Read sends them along, so that
-// they cost no call of their own and wake no peer twice.
+// A laterFlush is for what can wait for others to send it along, so that it costs no call of
+// its own and wakes no peer twice: for OPENs, which mostly a first Write or Read follows, and
+// for WINDOWs that the peer does not need yet.
 //
 // If neither comes, the timer's flush does. It is not stopped when one comes, but left to
 // fire in vain, once in flushWithin: each new timer interrupts the poller, which costs as
 // much as the call that was saved.
 type laterFlush struct {
 	armed atomic.Bool // timer will fire
+	opens atomic.Bool // and perhaps an OPEN waits for it
 	timer *time.Timer // who sets armed sets it
 }
 
@@ -34,16 +36,24 @@ func (s *session) flushLater() {
 	l.timer.Reset(flushWithin)
 }
 
+// openLater is flushLater for an OPEN.
+func (s *session) openLater() {
+	s.later.opens.Store(true)
+	s.flushLater()
+}
+
 func (s *session) onLater() {
 	s.later.armed.Store(false) // before the look: what is published later sets the timer again
+	s.later.opens.Store(false) // after armed: whoever sets it later finds that to set, too
 	if s.out.published() {
 		s.tryFlush()
 	}
 }
 
-// flushDue sends now what waits for a later flush, for somebody who waits for the answer.
+// flushDue sends now the OPENs that wait for a later flush, for somebody who waits for the
+// answer.
 func (s *session) flushDue() {
-	if s.later.armed.Load() && s.out.published() {
+	if s.later.opens.Load() && s.out.published() {
 		s.tryFlush()
 	}
 }

@@ -469,7 +469,7 @@ func TestFrameForAConnectionThatIsRefusedMeanwhile(t *testing.T) {
 		for i := range 2000 {
 			c := s.newState(testAddr(i), false)
 			c.id = wire.ID(i + 1)
-			c.recv.init(math.MaxInt64)
+			c.recv.init(math.MaxUint32)
 			tb := &s.table
 			tb.mu.Lock()
 			tb.seen = c.id

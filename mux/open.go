@@ -99,7 +99,7 @@ func (s *session) announced(last bool) {
 	if last {
 		s.trySend() // ctx could not end a blocked write
 	} else {
-		s.flushLater()
+		s.openLater()
 	}
 }
 
@@ -139,7 +139,7 @@ func (s *session) announce(c *conn, metadata []byte) (last bool, err error) {
 	t.ours++
 	c.slot = true
 	c.id = t.allotted
-	c.recv.init(uint64(s.cfg.InitialWindow))
+	c.recv.init(uint32(s.cfg.InitialWindow))
 	c.sendLimit.Store(s.peer.window.Load())
 	t.addLocked(c, recvOpen|sendOpen)
 	wire.PutOpen(b, c.id, c.addr, metadata)

@@ -180,7 +180,7 @@ func (s *session) onOpen(h *wire.Header, body []byte) *ProtocolError {
 	}
 	c := s.newState(wire.View[wire.OpenBody](body).Addr, false)
 	c.id = id
-	c.recv.init(uint64(s.cfg.InitialWindow))
+	c.recv.init(uint32(s.cfg.InitialWindow))
 	c.sendLimit.Store(s.peer.window.Load())
 	if meta := body[wire.OpenBodyLen:]; len(meta) > 0 {
 		kept := slices.Clip(slices.Clone(meta))

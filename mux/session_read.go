@@ -68,7 +68,7 @@ type readSide struct {
 	delivered int
 	to        *conn
 	woken     []*waiter // to wake when all that was read is handed out
-	owes      bool      // debts were made, to be flushed then
+	owes      bool      // to flush then: debts were made, or it is a crowd
 	frees     bool      // they are, or were, ends that free places of the peer's connections
 }
 
@@ -260,9 +260,7 @@ func (s *session) took(n int) {
 	}
 	r.n += n
 	r.count.payloadIn += uint64(n)
-	if r.self.satisfy(r.leader, n) {
-		s.owe(r.self, owesWindow)
-	}
+	s.oweWindow(r.self, r.self.satisfy(r.leader, n))
 	s.endFrame()
 }
 
@@ -303,12 +301,18 @@ func (r *readSide) space(limit int) []byte {
 	return b[:min(len(b), limit)]
 }
 
+// crowdSize is how many woken at once make the leader flush for them: they are more than a
+// processor's queue takes, so that the first of them would flush before many have run. It
+// makes 1,000 connections in ping-pong 6 to 13% faster, and 128 slower by as much.
+const crowdSize = 256
+
 // parse hands out everything in the slab, and then wakes who got something: should
 // the first of them run at once on another core, it would flush its answer alone.
 // It returns the connection that has no room for the next piece, if one has none.
 func (s *session) parse() (stalled *conn) {
 	stalled = s.parseAll()
 	r := &s.in
+	r.owes = r.owes || len(r.woken) >= crowdSize
 	for i, w := range r.woken {
 		w.Wake()
 		r.woken[i] = nil
@@ -392,9 +396,7 @@ func (s *session) deliver(c *conn, p []byte) bool {
 		n := copy(r.p[r.n:], p)
 		r.n += n
 		c.readers.take(r.leader)
-		if c.consumeLocked(n) {
-			s.owe(c, owesWindow)
-		}
+		s.oweWindow(c, c.consumeLocked(n))
 		if p = p[n:]; len(p) == 0 {
 			c.mu.Unlock()
 			return true
@@ -408,9 +410,7 @@ func (s *session) deliver(c *conn, p []byte) bool {
 	// A large piece is better kept as it is, for the reader to copy on its own core.
 	if w := c.readers.first(); w != nil && w != r.leader && len(w.p) > 0 && c.in.n == 0 && len(p) < lendSlabFrom {
 		w.n, w.until = copy(w.p, p), r.readAt
-		if c.consumeLocked(w.n) {
-			s.owe(c, owesWindow)
-		}
+		s.oweWindow(c, c.consumeLocked(w.n))
 		p = p[w.n:]
 		filled = c.readers.pop()
 	}

@@ -19,30 +19,48 @@ type recvWindow struct {
 	told     uint64        // as the peer knows it; vt: see lendLocked
 	received uint64        // payload bytes received
 	consumed uint64        // of them, read by the application
-	size     uint64        // the window: what is granted beyond consumed
+	size     uint32        // the window: what is granted beyond consumed
 
 	// A span of the stream, for telling whether a window is consumed per round trip.
-	spanFrom uint64 // in bytes
+	spanFrom uint32 // in bytes, the low bits of consumed
 	spanAt   int64  // on the session's clock; 0: none has begun
+
+	dueAt int64 // when a WINDOW was last due; 0: never
 }
 
-func (v *recvWindow) init(size uint64) {
-	v.size, v.told = size, size
-	v.granted.Store(size)
+func (v *recvWindow) init(size uint32) {
+	v.size, v.told = size, uint64(size)
+	v.granted.Store(uint64(size))
 }
 
-// consumeLocked counts n bytes as read by the application, and reports whether that
+// A windowDue says whether a WINDOW is due, and for when.
+type windowDue uint8
+
+const (
+	notDue  windowDue = iota
+	dueSoon           // within flushWithin
+	dueNow
+)
+
+// consumeLocked counts n bytes as read by the application, and tells whether that
 // makes a WINDOW due: after a quarter of the window, since waiting for a half leaves
 // fast and long paths idle.
-func (c *conn) consumeLocked(n int) bool {
+func (c *conn) consumeLocked(n int) windowDue {
 	v := &c.recv
 	v.consumed += uint64(n)
-	if c.id == 0 || v.consumed+v.size-v.granted.Load() < v.size/4 || c.discards() || c.flags.Load()&flagReadOver != 0 {
-		return false
+	size := uint64(v.size)
+	if c.id == 0 || v.consumed+size-v.granted.Load() < size/4 || c.discards() || c.flags.Load()&flagReadOver != 0 {
+		return notDue
 	}
-	c.growLocked()
-	v.granted.Store(v.consumed + v.size)
-	return true
+	now := c.s.now()
+	due := dueNow
+	if v.dueAt != 0 && now-v.dueAt >= int64(flushWithin) && uint64(c.in.n) < size/2 && c.s.expect.left() > 0 {
+		due = dueSoon
+	}
+	v.dueAt = now
+	c.growLocked(now)
+	v.granted.Store(v.consumed + uint64(v.size))
+	return due
 }
 
 // minSpan counts as a round trip where that is shorter: a window that lasts no longer
@@ -56,31 +74,53 @@ const maxSpan = 2 * time.Second
 
 // growLocked doubles the window while the connection consumes one within a round trip
 // or little more: then it is the window that holds it up.
-func (c *conn) growLocked() {
+func (c *conn) growLocked(now int64) {
 	v, s := &c.recv, c.s
-	most := uint64(s.cfg.MaxWindow)
+	most := uint32(s.cfg.MaxWindow)
 	if v.size >= most {
 		return
 	}
-	now := s.now()
 	s.pings.probe(s, now)
+	at := uint32(v.consumed)
 	if v.spanAt == 0 {
-		v.spanFrom, v.spanAt = v.consumed, now
+		v.spanFrom, v.spanAt = at, now
 		return
 	}
-	if v.consumed-v.spanFrom < v.size {
+	if at-v.spanFrom < v.size {
 		return
 	}
 	if now-v.spanAt <= min(max(2*s.pings.rtt.Load(), int64(minSpan)), int64(maxSpan)) {
 		v.size = min(2*v.size, most)
 	}
-	v.spanFrom, v.spanAt = v.consumed, now
+	v.spanFrom, v.spanAt = at, now
 }
 
 // grant sends the WINDOW that consumeLocked said is due.
-func (c *conn) grant() {
+//
+// One that is due soon goes along with what others write, of whom some are expected to. A
+// flush for each WINDOW costs 128 connections in ping-pong a tenth of their messages/s. It
+// may wait since the quarter before lasted longer than it will, and less than half of the
+// window is unread: so the peer has credit for longer than that.
+func (c *conn) grant(due windowDue) {
+	if due == notDue {
+		return
+	}
 	c.s.out.debts.add(c, owesWindow)
-	c.s.tryFlush()
+	if due == dueSoon {
+		c.s.flushLater()
+	} else {
+		c.s.tryFlush()
+	}
+}
+
+// oweWindow is grant for the leader, which flushes when all is handed out.
+func (s *session) oweWindow(c *conn, due windowDue) {
+	switch due {
+	case dueNow:
+		s.owe(c, owesWindow)
+	case dueSoon:
+		c.grant(due)
+	}
 }
 
 // minRaise is the least by which a WINDOW raises a limit for nothing. Else each byte that a
