@@ -44,7 +44,7 @@ func (s *session) openLater() {
 
 func (s *session) onLater() {
 	s.later.armed.Store(false) // before the look: what is published later sets the timer again
-	s.later.opens.Store(false) // after armed: whoever sets it later finds that to set, too
+	s.later.opens.Store(false)
 	if s.out.published() {
 		s.tryFlush()
 	}

@@ -103,6 +103,39 @@ func TestWindowThatIsNeededNow(t *testing.T) {
 			d.wantNow("at once", "WINDOW YOURS 1 196608")
 		})
 	})
+	t.Run("a fast quarter follows a slow one", func(t *testing.T) {
+		dueRun(t, true, func(d *dueTest) {
+			d.send("DATA 1 32768*x")
+			d.pass(time.Second)
+			d.expectOne()
+			d.quarter()
+			d.wantNow("the slow one's waits")
+			d.quarter()
+			d.wantNow("both", "WINDOW YOURS 1 229376")
+		})
+	})
+	t.Run("all is consumed at once", func(t *testing.T) {
+		for _, read := range []func(c *Conn) (int64, error){
+			func(c *Conn) (int64, error) { n, err := c.Read(make([]byte, 131072)); return int64(n), err },
+			func(c *Conn) (int64, error) { return c.WriteTo(io.Discard) },
+		} {
+			dueRun(t, true, func(d *dueTest) {
+				d.send("DATA 1 98304*x") // up to the limit
+				d.pass(time.Second)
+				d.expectOne()
+				d.start("the reader", func() (int, error) { n, err := read(d.c); return int(n), err })
+				d.wantNow("at once", "WINDOW YOURS 1 294912")
+			})
+		}
+	})
+	t.Run("nobody else is expected", func(t *testing.T) {
+		dueRun(t, true, func(d *dueTest) {
+			d.pass(time.Second)
+			d.c.c.expected.Store(d.p.s.expect.add())
+			d.quarter()
+			d.wantNow("at once", "WINDOW YOURS 1 196608")
+		})
+	})
 	t.Run("half of the window is unread", func(t *testing.T) {
 		dueRun(t, true, func(d *dueTest) {
 			d.send("DATA 1 65536*x")
@@ -117,36 +150,44 @@ func TestWindowThatIsNeededNow(t *testing.T) {
 // TestLeaderKeepsAWindowForOthers: so it is where the leader hands the bytes out itself, to
 // its own Read and to that of another.
 func TestLeaderKeepsAWindowForOthers(t *testing.T) {
-	for _, own := range []bool{true, false} {
+	for _, tt := range []struct {
+		own   bool
+		piece int
+	}{{true, 64}, {true, 4096}, {false, 64}} { // most of 4,096 goes straight to the Read's slice
 		dueRun(t, true, func(d *dueTest) {
 			d.quarter()
 			d.want("all is read", "WINDOW YOURS 1 196608")
-			const piece = 64
 			read := func(c *Conn) {
 				d.start("Reads", func() (total int, err error) {
 					for err == nil {
 						var n int
-						n, err = c.Read(make([]byte, piece))
+						n, err = c.Read(make([]byte, tt.piece))
 						total += n
 					}
 					return total, err
 				})
 			}
-			if !own { // it leads from its second Read on
+			if !tt.own { // it leads from its second Read on
 				read(d.other)
 				d.sendNow("DATA 2 64*y")
 			}
 			read(d.c)
-			for range 32768/piece - 1 {
-				d.sendNow("DATA 1 64*y")
+			send := func() {
+				b := oneEncode(fmt.Sprintf("DATA 1 %d*y", tt.piece))
+				head := min(len(b), 100)
+				d.sendRaw(b[:head])
+				d.sendRaw(b[head:])
+			}
+			for range 32768/tt.piece - 1 {
+				send()
 			}
 			d.wantNow("no quarter yet")
-			if led := d.p.s.in.self == d.c.c; led != own {
-				d.t.Fatalf("the connection leads itself: %v, want %v", led, own)
+			if led := d.p.s.in.self == d.c.c; led != tt.own {
+				d.t.Fatalf("the connection leads itself: %v, want %v", led, tt.own)
 			}
 			d.pass(flushWithin)
 			d.expectOne()
-			d.wantWrites("a quarter", 0, func() { d.sendNow("DATA 1 64*y") })
+			d.wantWrites("a quarter", 0, send)
 			d.wantSoon("later", "WINDOW YOURS 1 229376")
 		})
 	}

@@ -136,3 +136,29 @@ func TestWindowOfAReaderThatPausesHoldsNoMore(t *testing.T) {
 		tc.wantAlive("all within the limits")
 	})
 }
+
+// TestWindowGrowsBeyond4GiB: a span is told from the low bits of what was consumed.
+func TestWindowGrowsBeyond4GiB(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newBareOf(t, Protocol1, false).s
+		const size = 131072
+		for wraps := range uint64(5) { // after as many quarters of the span
+			c := s.newState(testAddr(0), false)
+			c.id = 1
+			c.recv.init(size)
+			c.recv.consumed = 1<<32 - (wraps+1)*size/4
+			c.recv.granted.Store(c.recv.consumed + size)
+			for quarter := range 5 { // the first begins the span
+				if c.recv.size != size {
+					t.Fatalf("wrapped after %d quarters: the window has grown after %d", wraps, quarter)
+				}
+				c.mu.Lock()
+				c.consumeLocked(size / 4)
+				c.mu.Unlock()
+			}
+			if c.recv.size != 2*size {
+				t.Errorf("wrapped after %d quarters: the window is of %d bytes, want %d", wraps, c.recv.size, 2*size)
+			}
+		}
+	})
+}

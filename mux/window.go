@@ -54,7 +54,8 @@ func (c *conn) consumeLocked(n int) windowDue {
 	}
 	now := c.s.now()
 	due := dueNow
-	if v.dueAt != 0 && now-v.dueAt >= int64(flushWithin) && uint64(c.in.n) < size/2 && c.s.expect.left() > 0 {
+	left := v.granted.Load() - v.consumed - uint64(c.in.n) // the peer's credit, but for what is on its way
+	if v.dueAt != 0 && now-v.dueAt >= int64(flushWithin) && left >= size/2 && c.othersExpected() {
 		due = dueSoon
 	}
 	v.dueAt = now
@@ -99,8 +100,8 @@ func (c *conn) growLocked(now int64) {
 //
 // One that is due soon goes along with what others write, of whom some are expected to. A
 // flush for each WINDOW costs 128 connections in ping-pong a tenth of their messages/s. It
-// may wait since the quarter before lasted longer than it will, and less than half of the
-// window is unread: so the peer has credit for longer than that.
+// may wait since the quarter before lasted longer than it will, and the peer has half of the
+// window left.
 func (c *conn) grant(due windowDue) {
 	if due == notDue {
 		return
@@ -111,6 +112,15 @@ func (c *conn) grant(due windowDue) {
 	} else {
 		c.s.tryFlush()
 	}
+}
+
+// othersExpected reports whether some connection but c is expected to write.
+func (c *conn) othersExpected() bool {
+	n := c.s.expect.left()
+	if c.expected.Load() != 0 {
+		n--
+	}
+	return n > 0
 }
 
 // oweWindow is grant for the leader, which flushes when all is handed out.
