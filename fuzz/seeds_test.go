@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -239,6 +240,14 @@ func sessionSeeds() (all []fuzzSeed) {
 		for p := range setupProtocols {
 			all = append(all, fuzzSeed{"FuzzSession", fmt.Sprintf("%s-%d", name, p), []any{scriptBytes(append([]uint64{setupWord(p, p%2 == 1, 0, noFault, 0)}, words...)...)}})
 		}
+	}
+	// With the vt-muxer protocol, over opaque transports: more than the smallest MaxWindow,
+	// and time for WriteTimeout.
+	unread := append([]uint64{step(vOpen, 0, 0, 0, 0), step(vAccept, 1, 0, 0, 0), step(vWrite, 0, 0, 13, 65_000), step(vWrite, 0, 0, 13, 65_000)},
+		slices.Repeat([]uint64{stepWord(vPass, 0, 0, thenGoOn, 0, 0, 15)}, 10)...)
+	for _, p := range []int{1, 4, 6} {
+		words := append([]uint64{setupWord(p, false, 0, noFault, 0)&^(3<<6) | 3<<10}, unread...)
+		all = append(all, fuzzSeed{"FuzzSession", fmt.Sprintf("nobody-reads-for-long-%d", p), []any{scriptBytes(words...)}})
 	}
 	for i, fault := range []int{0, 2, 5, 16, 19, 24, 26, 33, 40, 42, 49, 51, 56, 58} {
 		words := append([]uint64{setupWord(i%2, i%3 == 0, 0, fault, 60+i*11)}, stories["request-and-response"]...)

@@ -20,8 +20,12 @@ import (
 	"github.com/vtmux/vtmux/pool"
 )
 
-// patience is how long, in fake time, anything may take that has no deadline.
-const patience = 5 * time.Minute
+const (
+	// patience is how long, in fake time, anything may take that has no deadline.
+	patience = 5 * time.Minute
+	// writeTimeoutVT is Config.WriteTimeout's default with the vt-muxer protocol.
+	writeTimeoutVT = 5 * time.Minute
+)
 
 // A record is one connection that an application has opened, or tried to.
 type record struct {
@@ -65,9 +69,10 @@ type world struct {
 	budget  int
 	failure error // the first that the model has found
 
-	finishing bool // the script is over
-	left      int  // halves that have not ended yet
-	paused    time.Duration
+	finishing bool          // the script is over
+	left      int           // halves that have not ended yet
+	paused    time.Duration // the link, all in all
+	passed    time.Duration // in the script
 }
 
 func newWorld(t *testing.T, s *setup) *world {
@@ -164,6 +169,7 @@ func (w *world) perform(s *sessionStep) {
 			w.link.pause(s.side, s.wait)
 		}
 	case vPass:
+		w.passed += s.wait
 		<-time.After(s.wait)
 	default:
 		if e := w.endOf(s); e != nil {
@@ -638,7 +644,7 @@ func mustEnd(what string, f func()) {
 
 // check holds the end of it all against the model.
 func (w *world) check(inTime bool) {
-	whole := inTime && !w.cut.Load() && !w.s.faulty()
+	whole := inTime && !w.cut.Load() && !w.s.faulty() && !w.worn()
 	if !inTime && !w.cut.Load() && !w.s.faulty() {
 		w.wrong("connections hang", w.unended())
 	}
@@ -651,6 +657,13 @@ func (w *world) check(inTime bool) {
 			}
 		}
 	}
+}
+
+// worn reports whether a session has ended because the peer's application read nothing for
+// too long: with the vt-muxer protocol, that holds up the transport (PROTOCOL.md, 1.6).
+func (w *world) worn() bool {
+	return w.vt && w.passed >= writeTimeoutVT &&
+		(errors.Is(w.ps[0].Err(), mux.ErrWriteTimeout) || errors.Is(w.ps[1].Err(), mux.ErrWriteTimeout))
 }
 
 // mayMiss reports whether the last ends of what side reads may have been lost: it wrote while
