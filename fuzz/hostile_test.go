@@ -289,7 +289,8 @@ func (h *hunt) hear() {
 // judge fails the test if the session goes on where it must not, or the other way round.
 func (h *hunt) judge() {
 	r := h.r
-	must := r.judged() || r.calmed
+	calmed := r.calmed()
+	must := r.judged() || calmed
 	if must || r.over {
 		<-time.After(1100 * time.Millisecond) // for the GOAWAY, to an attacker that does not read
 		h.hear()

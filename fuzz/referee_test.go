@@ -109,7 +109,7 @@ type referee struct {
 	late     int       // that connections earn, nobody knows when: the bucket's size does not bound them
 	filledAt time.Time // when they were counted
 	paid     int       // payload on known connections, both ways, that has not earned any
-	calmed   bool      // they are used up
+	lowest   int       // tokens and late at their lowest since the session was judged last
 	writes   bool      // the application writes, which earns tokens as well
 
 	pingOut string          // the session's PING that is unanswered; "": none is
@@ -150,8 +150,19 @@ func (r *referee) spends(least, most int) {
 	r.filledAt = r.filledAt.Add(time.Duration(n) * 10 * time.Millisecond)
 	r.tokens = min(r.tokens+n+r.paid>>12, 1000) - least
 	r.paid &= 1<<12 - 1
-	// Two more may be due for time and payload that the session counts otherwise.
-	r.calmed = r.calmed || r.tokens+r.late < -2 && !(r.wasBlind && r.writes)
+	if !(r.wasBlind && r.writes) {
+		r.lowest = min(r.lowest, r.tokens+r.late)
+	}
+}
+
+// calmed reports whether the tokens have been used up since it was asked last. What the session
+// has sent since then may have earned some before they were: a WINDOW lets Writes go on while
+// the next frames are charged for. Two more may be due for time and payload that the session
+// counts otherwise.
+func (r *referee) calmed() bool {
+	lowest := r.lowest + r.paid>>12
+	r.lowest = 0
+	return lowest < -2
 }
 
 // openCosts notes that an OPEN may have got no place. 64 of those, or more, cost a token.

@@ -289,6 +289,11 @@ func hostileSeeds() (all []fuzzSeed) {
 	add("data-behind-fin", quiet, open, one(bDataFin, 100), one(bData, 100))
 	add("reset-twice", quiet, open, one(bReset, 1), one(bReset, 1))
 	add("the-session-opens", serves, one(bOpenOwn, 1), blowWord(bData, true, 0, 100, 0, false), blowWord(bRefused, true, 0, 5, 0, false))
+	blocked := []uint64{open}
+	for range 14 {
+		blocked = append(blocked, one(bWrite, 65_535))
+	}
+	add("writes-go-on-while-limits-repeat", serves|7<<20, append(blocked, many(bWindowMost, 1))...)
 	add("stop-and-write", serves, open, one(bWrite, 3000), one(bStop, 9), one(bWrite, 3))
 	add("unread-with-vt-muxer", vt, one(bZero, 0), blowWord(bData, false, 0, 65535, 4, false), one(bData, 65535))
 	add("opens-with-vt-muxer", vt|1<<4, one(bZero, 0), blowWord(bZero, false, 1, 0, 0, false), blowWord(bZero, false, 2, 0, 0, false), blowWord(bZero, false, 3, 0, 0, false), blowWord(bZero, false, 4, 0, 0, false), blowWord(bZero, false, 5, 0, 0, false))
