@@ -110,6 +110,7 @@ type referee struct {
 	filledAt time.Time // when they were counted
 	paid     int       // payload on known connections, both ways, that has not earned any
 	lowest   int       // tokens and late at their lowest since the session was judged last
+	lately   int       // payload that it has sent since then
 	writes   bool      // the application writes, which earns tokens as well
 
 	pingOut string          // the session's PING that is unanswered; "": none is
@@ -160,8 +161,8 @@ func (r *referee) spends(least, most int) {
 // the next frames are charged for. Two more may be due for time and payload that the session
 // counts otherwise.
 func (r *referee) calmed() bool {
-	lowest := r.lowest + r.paid>>12
-	r.lowest = 0
+	lowest := r.lowest + (r.lately+1<<12-1)>>12
+	r.lowest, r.lately = 0, 0
 	return lowest < -2
 }
 
@@ -509,6 +510,7 @@ func (r *referee) sayData(d *duel, f plainFrame) string {
 	}
 	d.sent += n
 	r.paid += f.length
+	r.lately += f.length
 	if f.flags&plainFin != 0 {
 		d.out = false
 	}
