@@ -10,11 +10,19 @@ import (
 // accepted, the oldest first.
 type acceptQueue struct {
 	mu         sync.Mutex
-	head, tail *conn
+	head, tail *offered
 	n          int
 	waiters    waitList
 	closed     bool
 }
+
+// offered is a connection's place in the acceptQueue.
+type offered struct {
+	c          *conn
+	next, prev *offered
+}
+
+var offers = sync.Pool{New: func() any { return new(offered) }}
 
 // full reports whether as many connections wait as may.
 func (q *acceptQueue) full(most int) bool {
@@ -48,8 +56,9 @@ func (s *session) offer(c *conn) {
 func (s *session) refuseNew(c *conn) {
 	s.count.refused.Add(1)
 	c.mu.Lock()
-	c.readErr, c.writeErr = net.ErrClosed, net.ErrClosed
-	c.refusal, c.stopCode = &refusalText{code: CodeDraining}, CodeDraining
+	c.readErr, c.writeErr = &reasonClosed, &reasonClosed
+	r := c.rareLocked()
+	r.refused, r.refusal, r.stopCode = true, CodeDraining, CodeDraining
 	c.flags.Or(flagClosed | flagReadShut | flagReadOver | flagWriteShut)
 	c.mu.Unlock()
 	if c.id != 0 {
@@ -79,29 +88,32 @@ func (s *session) refuse(c *conn, code Code, reason string) bool {
 }
 
 func (q *acceptQueue) pushLocked(c *conn) {
-	c.queued = true
-	c.acceptPrev = q.tail
+	o := offers.Get().(*offered)
+	c.offered = o
+	o.c, o.prev = c, q.tail
 	if q.tail == nil {
-		q.head = c
+		q.head = o
 	} else {
-		q.tail.acceptNext = c
+		q.tail.next = o
 	}
-	q.tail = c
+	q.tail = o
 	q.n++
 }
 
-func (q *acceptQueue) unlinkLocked(c *conn) {
-	if c.acceptPrev == nil {
-		q.head = c.acceptNext
+func (q *acceptQueue) unlinkLocked(o *offered) {
+	if o.prev == nil {
+		q.head = o.next
 	} else {
-		c.acceptPrev.acceptNext = c.acceptNext
+		o.prev.next = o.next
 	}
-	if c.acceptNext == nil {
-		q.tail = c.acceptPrev
+	if o.next == nil {
+		q.tail = o.prev
 	} else {
-		c.acceptNext.acceptPrev = c.acceptPrev
+		o.next.prev = o.prev
 	}
-	c.acceptNext, c.acceptPrev, c.queued = nil, nil, false
+	o.c.offered = nil
+	*o = offered{}
+	offers.Put(o)
 	q.n--
 }
 
@@ -109,19 +121,21 @@ func (q *acceptQueue) unlinkLocked(c *conn) {
 func (q *acceptQueue) remove(c *conn) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !c.queued {
+	if c.offered == nil {
 		return false
 	}
-	q.unlinkLocked(c)
+	q.unlinkLocked(c.offered)
 	return true
 }
 
 // nextLocked takes the oldest connection, or nil.
 func (q *acceptQueue) nextLocked() *conn {
-	c := q.head
-	if c != nil {
-		q.unlinkLocked(c)
+	o := q.head
+	if o == nil {
+		return nil
 	}
+	c := o.c
+	q.unlinkLocked(o)
 	return c
 }
 

@@ -1,10 +1,12 @@
 package mux
 
 import (
+	"io"
 	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/vtmux/vtmux/addr"
@@ -125,7 +127,6 @@ type conn struct {
 
 	// Of one byte each, which fill up what the address leaves.
 	slot   bool  // counts in table.slots; guarded by table.mu
-	queued bool  // is in the acceptQueue; guarded by its mu
 	taken  uint8 // the flusher's: what was owed when it took the connection
 	ending uint8 // what is owed when the write lock is free: owesEnd or another end; guarded by mu
 
@@ -145,12 +146,11 @@ type conn struct {
 	owes     atomic.Uint32 // debts; from 0 to something: whoever did that adds the conn to the stack
 	owesNext *conn         // the stack's and then the flusher's
 
-	acceptNext, acceptPrev *conn // guarded by acceptQueue.mu
+	offered *offered // while nobody has accepted it; guarded by acceptQueue.mu
 
 	// Protocol 1's flow control: see window.go.
 	sendLimit atomic.Uint64
-	sent      uint64  // payload bytes sent or lent; the write lock's holder's
-	creditor  *waiter // of the Write that waits for sendLimit; guarded by mu
+	sent      uint64 // payload bytes sent or lent; the write lock's holder's
 	recv      recvWindow
 
 	mu       sync.Mutex
@@ -158,20 +158,63 @@ type conn struct {
 	readers  waitList // who waits for in; written under mu
 	writers  waitList // who waits for wlock
 	sender   *waiter  // of the Write that holds wlock, while it may park
-	readErr  error    // what follows the bytes of in; set once, with flagReadOver
-	writeErr error    // why nothing can be written; set once, with flagWriteShut
-
-	stopCode  Code // what our STOP says
-	resetCode Code // what our RESET says
-	refusal   *refusalText
-
-	metadata *[]byte // that came with the OPEN, if any. Constant
+	readErr  *error   // what follows the bytes of in; set once, with flagReadOver
+	writeErr *error   // why nothing can be written; set once, with flagWriteShut
+	rare     *rare    // nil while all in it is as newRare makes it
 }
 
-// refusalText is what our REFUSED says.
-type refusalText struct {
-	code   Code
-	reason string
+// rare is what few connections have, and so apart: an idle one should cost little.
+type rare struct {
+	metadata  []byte // that came with the OPEN
+	stopCode  Code   // what our STOP says
+	resetCode Code   // what our RESET says
+
+	refused bool // what follows is set
+	refusal Code // what our REFUSED says
+	reason  string
+}
+
+func newRare() *rare { return &rare{stopCode: CodeClosed, resetCode: CodeClosed} }
+
+// rareLocked returns c's rare for changes.
+func (c *conn) rareLocked() *rare {
+	if c.rare == nil {
+		c.rare = newRare()
+	}
+	return c.rare
+}
+
+// codesLocked returns what our STOP and our RESET say.
+func (c *conn) codesLocked() (stop, reset Code) {
+	if c.rare == nil {
+		return CodeClosed, CodeClosed
+	}
+	return c.rare.stopCode, c.rare.resetCode
+}
+
+// The reasons for which most halves end. A connection has a pointer to its reason, which is
+// half of an interface.
+var (
+	reasonClosed  error = net.ErrClosed
+	reasonEOF     error = io.EOF
+	reasonPipe    error = syscall.EPIPE
+	reasonStopped error = errStopped
+)
+
+// reason returns err as a connection keeps it.
+func reason(err error) *error {
+	switch err {
+	case reasonClosed:
+		return &reasonClosed
+	case reasonEOF:
+		return &reasonEOF
+	case reasonPipe:
+		return &reasonPipe
+	case reasonStopped:
+		return &reasonStopped
+	}
+	kept := err
+	return &kept
 }
 
 // yours returns the flag that says whose ID c's frames bear.
@@ -292,11 +335,12 @@ func (c *conn) rouseWriters() {
 	for w := c.writers.first(); w != nil; w = c.writers.after(w) {
 		w.Wake()
 	}
-	if c.sender != nil {
-		c.sender.Wake()
-	}
-	if c.creditor != nil {
-		c.s.token.rouse(c.creditor)
+	switch w := c.sender; {
+	case w == nil:
+	case w.forCredit:
+		c.s.token.rouse(w)
+	default:
+		w.Wake()
 	}
 	c.mu.Unlock()
 	c.s.out.rouse(c)

@@ -71,8 +71,8 @@ func (c *conn) close(readErr, writeErr error) bool {
 func (c *conn) closeRefusing(code Code, reason string) bool {
 	reason = strings.ToValidUTF8(reason, "\uFFFD")
 	c.mu.Lock()
-	if c.refusal == nil {
-		c.refusal = &refusalText{code, reason}
+	if r := c.rareLocked(); !r.refused {
+		r.refused, r.refusal, r.reason = true, code, reason
 	}
 	c.mu.Unlock()
 	return c.closeWith(net.ErrClosed, net.ErrClosed, owesRefusal, code)
@@ -98,13 +98,13 @@ func (c *conn) oweClose(readErr, writeErr error, end uint32, code Code) bool {
 		c.mu.Unlock()
 		return false
 	}
-	c.readErr, c.writeErr = readErr, writeErr
+	c.readErr, c.writeErr = reason(readErr), reason(writeErr)
 	c.flags.Or(flagClosed | flagReadShut | flagReadOver | flagWriteShut)
 	stop := c.stopLocked(code) && end != owesRefusal && halves(c.halves.Load())&recvOpen != 0
 	if c.id == 0 {
 		end = owesEnd
 	} else if f&flagWriteShut == 0 {
-		c.resetCode = code
+		c.setResetLocked(code)
 		c.ending |= uint8(end & owesReset) // for stopped, which may come first
 	}
 	unread := c.in.takeAll()
@@ -143,22 +143,31 @@ func (c *conn) stopLocked(code Code) bool {
 		return false
 	}
 	c.flags.Or(flagStopSent)
-	c.stopCode = code
+	if c.rare != nil || code != CodeClosed {
+		c.rareLocked().stopCode = code
+	}
 	return true
+}
+
+// setResetLocked sets the code that our RESET says.
+func (c *conn) setResetLocked(code Code) {
+	if c.rare != nil || code != CodeClosed {
+		c.rareLocked().resetCode = code
+	}
 }
 
 func (c *conn) closeWrite() error {
 	c.mu.Lock()
 	f := c.flags.Load()
 	if f&flagWriteShut != 0 {
-		err := c.writeErr
+		err := *c.writeErr
 		c.mu.Unlock()
 		if err == syscall.EPIPE {
 			return nil // as before
 		}
 		return err
 	}
-	c.writeErr = syscall.EPIPE
+	c.writeErr = &reasonPipe
 	c.flags.Or(flagWriteShut)
 	c.mu.Unlock()
 	c.endWrite(owesEnd)
@@ -175,13 +184,13 @@ func (c *conn) stopped(code Code) bool {
 		return false
 	}
 	if f&flagWriteShut == 0 {
-		c.writeErr = errStopped
+		c.writeErr = &reasonStopped
 		if code != CodeClosed {
-			c.writeErr = &StoppedError{Code: code}
+			c.writeErr = reason(&StoppedError{Code: code})
 		}
 	}
 	if c.ending&uint8(owesReset) == 0 { // else Reset has said which
-		c.resetCode = code
+		c.setResetLocked(code)
 	}
 	c.flags.Or(flagStopped | flagWriteShut)
 	c.mu.Unlock()
@@ -236,7 +245,7 @@ func (c *conn) closeRead() error {
 		return net.ErrClosed
 	}
 	if c.flags.Load()&flagReadOver == 0 || c.in.n > 0 {
-		c.readErr = net.ErrClosed // what is discarded must not look like the whole
+		c.readErr = &reasonClosed // what is discarded must not look like the whole
 	}
 	stop := c.stopLocked(CodeClosed)
 	c.flags.Or(flagReadShut | flagReadOver)
@@ -256,14 +265,17 @@ func (c *conn) closeRead() error {
 
 // abort ends both halves because the session has ended, or because the peer gave
 // the connection up. What was received stays readable.
-func (c *conn) abort(err error) {
+func (c *conn) abort(err error) { c.abortFor(reason(err)) }
+
+// abortFor is abort for many connections with one reason.
+func (c *conn) abortFor(why *error) {
 	c.mu.Lock()
 	f := c.flags.Load()
 	if f&flagReadOver == 0 {
-		c.readErr = err
+		c.readErr = why
 	}
 	if f&flagWriteShut == 0 {
-		c.writeErr = err
+		c.writeErr = why
 	}
 	c.flags.Or(flagReadOver | flagWriteShut)
 	c.wakeReadersLocked()

@@ -47,7 +47,7 @@ func (c *conn) read(p []byte) (int, error) {
 			return n, nil
 		}
 		if err == nil && c.flags.Load()&flagReadOver != 0 {
-			err = c.readErr
+			err = *c.readErr
 		}
 		if err != nil {
 			c.leaveBytesLocked()
@@ -66,7 +66,7 @@ func (c *conn) read(p []byte) (int, error) {
 func (c *conn) readableLocked() error {
 	switch f := c.flags.Load(); {
 	case f&flagReadShut != 0:
-		return c.readErr
+		return *c.readErr
 	case c.expired(c.readDeadline.Load()):
 		return os.ErrDeadlineExceeded
 	}
@@ -210,7 +210,7 @@ func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
 		c.mu.Lock()
 		err := c.readableLocked()
 		if err == nil && c.in.n == 0 && c.flags.Load()&flagReadOver != 0 {
-			err = c.readErr
+			err = *c.readErr
 		}
 		if err != nil {
 			c.leaveBytesLocked()
@@ -269,7 +269,7 @@ func (c *conn) writeTo(dst io.Writer) (total int64, err error) {
 func (c *conn) endRead(err error) {
 	c.mu.Lock()
 	if c.flags.Load()&flagReadOver == 0 {
-		c.readErr = err
+		c.readErr = reason(err)
 		c.flags.Or(flagReadOver)
 	}
 	c.wakeReadersLocked()

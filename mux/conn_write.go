@@ -192,14 +192,14 @@ func (c *conn) cantWriteSlow() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.writeErr
+	return *c.writeErr
 }
 
 func (c *conn) cantWriteLocked() error {
 	if c.flags.Load()&flagWriteShut == 0 {
 		return c.writeTooLate()
 	}
-	return c.writeErr
+	return *c.writeErr
 }
 
 func (c *conn) writeTooLate() error {

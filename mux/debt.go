@@ -19,8 +19,8 @@ const (
 	owesEnd uint32 = 1 << iota
 	// The rest is protocol 1's.
 	owesWindow  // the limit in recv.granted
-	owesStop    // with conn.stopCode
-	owesReset   // with conn.resetCode
+	owesStop    // with rare.stopCode
+	owesReset   // with rare.resetCode
 	owesRefusal // no more than 8: see conn.taken
 )
 
@@ -124,22 +124,23 @@ func (c *conn) settleOne(owed uint32, h halves, b []byte) (n int, left halves) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if owed&owesRefusal != 0 && h&sendOpen != 0 {
-		return wire.PutRefused(b, c.id, uint32(c.refusal.code), c.refusal.reason), 0
+		return wire.PutRefused(b, c.id, uint32(c.rare.refusal), c.rare.reason), 0
 	} else if owed&owesRefusal != 0 {
 		owed |= owesStop // our half has ended already, by the answer to a STOP
 	}
+	stop, reset := c.codesLocked()
 	// More may have been granted since, told now, and owed once more.
 	if limit := c.recv.granted.Load(); owed&owesWindow != 0 && h&recvOpen != 0 && !c.discards() && limit > c.recv.told {
 		c.recv.told = limit
 		n += wire.PutWindow(b[n:], c.yours(), c.id, limit)
 	}
 	if owed&owesStop != 0 && h&recvOpen != 0 {
-		n += wire.PutStop(b[n:], c.yours(), c.id, uint32(c.stopCode))
+		n += wire.PutStop(b[n:], c.yours(), c.id, uint32(stop))
 	}
 	switch {
 	case h&sendOpen == 0:
 	case owed&owesReset != 0:
-		n += wire.PutReset(b[n:], c.yours(), c.id, uint32(c.resetCode))
+		n += wire.PutReset(b[n:], c.yours(), c.id, uint32(reset))
 		h &^= sendOpen
 	case owed&owesEnd != 0:
 		n += wire.PutDataHeader(b[n:], c.yours()|wire.FlagFin, c.id, 0)

@@ -35,9 +35,9 @@ type holding struct {
 func holdingOf(s *session) (h holding) {
 	all := make(map[*conn]bool)
 	s.accept.mu.Lock()
-	for c := s.accept.head; c != nil; c = c.acceptNext {
+	for o := s.accept.head; o != nil; o = o.next {
 		h.queued++
-		all[c] = true
+		all[o.c] = true
 	}
 	s.accept.mu.Unlock()
 	s.table.mu.Lock()

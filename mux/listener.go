@@ -119,10 +119,13 @@ func (p *PendingConn) Addr() addr.SocketAddr { return p.h.Addr() }
 // Metadata returns what the opener sent along, at most 1,024 bytes. It is the caller's
 // to read, not to change. The vt-muxer protocol can't carry any, so there it is empty.
 func (p *PendingConn) Metadata() []byte {
-	if m := p.h.c.metadata; m != nil {
-		return *m
+	c := p.h.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.rare == nil {
+		return nil
 	}
-	return nil
+	return c.rare.metadata
 }
 
 // Accept returns the connection, the same one each time; net.ErrClosed after Reject.

@@ -183,8 +183,8 @@ func (s *session) onOpen(h *wire.Header, body []byte) *ProtocolError {
 	c.recv.init(uint32(s.cfg.InitialWindow))
 	c.sendLimit.Store(s.peer.window.Load())
 	if meta := body[wire.OpenBodyLen:]; len(meta) > 0 {
-		kept := slices.Clip(slices.Clone(meta))
-		c.metadata = &kept
+		c.rare = newRare()
+		c.rare.metadata = slices.Clip(slices.Clone(meta))
 	}
 	t.mu.Lock()
 	if t.closed {

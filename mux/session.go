@@ -266,7 +266,8 @@ func (s *session) endWait() {
 // abortAll ends every connection with err, and lets no more in. What else is waited for,
 // but Accept, ends with it.
 func (s *session) abortAll(err error) {
-	s.table.each(func(c *conn) { c.abort(err) })
+	why := reason(err)
+	s.table.each(func(c *conn) { c.abortFor(why) })
 	s.left.Do(func() { close(s.leaving) })
 	s.pings.close(s)
 	s.out.wakeAll()

@@ -36,7 +36,8 @@ type waiter struct {
 	next, prev *waiter // in the token's lists, guarded by its mu; or in a waitQueue
 	queued     bool    // guarded by readToken.mu
 
-	need int // bytes of staging, where it is in writeSide.rooms
+	need      int  // bytes of staging, where it is in writeSide.rooms
+	forCredit bool // conn.sender waits for sendLimit; guarded by conn.mu
 
 	// On the session's clock. They are a reader's own, but that until is set before
 	// satisfied is by who delivers.
@@ -82,7 +83,7 @@ func (p *waiterPool) get(c *conn) *waiter {
 // put takes back a waiter that is in no list and does not lead.
 func (p *waiterPool) put(w *waiter) {
 	w.deadline, w.reader, w.lazy = nil, false, false
-	w.p, w.n, w.passedOver = nil, 0, false
+	w.p, w.n, w.passedOver, w.forCredit = nil, 0, false, false
 	w.Drain()
 	p.pool.Put(w)
 }

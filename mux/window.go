@@ -151,10 +151,12 @@ func (c *conn) raise(limit uint64) (by uint64) {
 		}
 	}
 	c.mu.Lock()
-	w := c.creditor
-	if w != nil {
-		c.creditor = nil
+	w := c.sender
+	if w != nil && w.forCredit {
+		c.sender = nil
 		w.satisfied.Store(true)
+	} else {
+		w = nil
 	}
 	c.mu.Unlock()
 	if r := &c.s.in; w != nil && w != r.leader {
@@ -182,12 +184,10 @@ func (c *conn) credit(n int) (int, error) {
 func (c *conn) awaitCredit() (err error) {
 	s := c.s
 	w := s.waiters.get(nil)
-	w.deadline = &c.writeDeadline
+	w.deadline, w.forCredit = &c.writeDeadline, true
 	w.since = s.now()
 	c.cameForward()
-	c.mu.Lock()
-	c.creditor = w
-	c.mu.Unlock()
+	c.setSender(w)
 	leads, enlisted := s.token.enlist(w), true
 	for !w.satisfied.Load() && c.sendLimit.Load() == c.sent {
 		if err = c.cantWrite(); err != nil {
@@ -207,11 +207,7 @@ func (c *conn) awaitCredit() (err error) {
 	if enlisted {
 		s.leave(w)
 	}
-	c.mu.Lock()
-	if c.creditor == w {
-		c.creditor = nil
-	}
-	c.mu.Unlock()
+	c.setSender(nil)
 	s.count.credit.Add(s.now() - w.since)
 	s.waiters.put(w)
 	return err

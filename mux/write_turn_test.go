@@ -206,7 +206,7 @@ func TestCloseWriteWhileTheLockIsHandedOver(t *testing.T) {
 			if !closedFirst {
 				t.c.passLockLocked()
 			}
-			t.c.writeErr = syscall.EPIPE // as closeWrite does
+			t.c.writeErr = reason(syscall.EPIPE) // as closeWrite does
 			t.c.flags.Or(flagWriteShut)
 			t.c.mu.Unlock()
 			t.c.endWrite(owesEnd)
