@@ -45,7 +45,7 @@ func (s *session) charge(cost int64) bool {
 		k.at += n * tick
 		k.tokens += n
 	}
-	if n := (s.in.known + s.count.payloadOut.Load() - k.bytes) / calmBytes; n > 0 {
+	if n := (s.in.known + s.payloadOut() - k.bytes) / calmBytes; n > 0 {
 		k.bytes += n * calmBytes
 		k.tokens += int64(n)
 	}

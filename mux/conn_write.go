@@ -231,6 +231,7 @@ func (c *conn) writeHeld(p []byte) (n int, err error) {
 		var m int
 		if c.s.lending && room >= lendFrom {
 			m, err = c.writeLent(p[:min(room, lentMax, lentFrames*most)])
+			c.s.count.payloadOut.Add(uint64(m))
 		} else {
 			m = min(room, copyMax, most)
 			err = c.writeCopy(p[:m])
@@ -240,7 +241,6 @@ func (c *conn) writeHeld(p []byte) (n int, err error) {
 		}
 		n += m
 		c.sent += uint64(m)
-		c.s.count.payloadOut.Add(uint64(m))
 		p = p[m:]
 		if err == nil && len(p) > 0 {
 			err = c.cantWrite() // the deadline may have passed in the middle
@@ -262,13 +262,14 @@ func (c *conn) writeCopy(p []byte) error {
 	if b := c.claimAlone(n); b != nil {
 		c.putHeader(b, len(p))
 		copy(b[head:], p)
+		c.s.count.payloadOut.Add(uint64(len(p)))
 		c.s.runFlusher(c, nil)
 		return c.sentErr()
 	}
-	b, i, ok := c.s.out.stg.reserve(n)
+	b, i, ok := c.s.out.stg.reserve(n, len(p))
 	if !ok {
 		var err error
-		if b, i, err = c.reserveWait(context.Background(), n, true); err != nil {
+		if b, i, err = c.reserveWait(context.Background(), n, len(p), true); err != nil {
 			return err
 		}
 	}
@@ -324,10 +325,10 @@ func (c *conn) lost() error {
 	return err
 }
 
-// reserveWait reserves n bytes of staging, and waits for room until ctx is done.
-// flush: the caller may make the room itself, and block in the transport; its
-// deadline ends that, but ctx could not.
-func (c *conn) reserveWait(ctx context.Context, n int, flush bool) (b []byte, i int, err error) {
+// reserveWait is staging.reserve, and waits for room until ctx is done. flush: the
+// caller may make the room itself, and block in the transport; its deadline ends that,
+// but ctx could not.
+func (c *conn) reserveWait(ctx context.Context, n, payload int, flush bool) (b []byte, i int, err error) {
 	s := c.s
 	w := s.waiters.get(nil)
 	w.need = n
@@ -339,7 +340,7 @@ func (c *conn) reserveWait(ctx context.Context, n int, flush bool) (b []byte, i 
 	o.enter(&o.rooms, w)
 	for {
 		var ok bool
-		if b, i, ok = o.stg.reserve(n); ok {
+		if b, i, ok = o.stg.reserve(n, payload); ok {
 			break
 		}
 		if err = c.cantWrite(); err == nil {

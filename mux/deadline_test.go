@@ -458,7 +458,7 @@ func (b *bare) openFull(t *testing.T, i int, p []byte) *Conn {
 			t.Fatalf("Write: %d, %v", n, err)
 		}
 	}
-	if b.s.out.stg.word.Load()&(openBuffer-1) != stagingSize {
+	if wordOffset(b.s.out.stg.word.Load()) != stagingSize {
 		t.Fatal("staging is not full")
 	}
 	return c
@@ -476,7 +476,7 @@ func TestOpenThatFindsNoRoomLeavesTheTransportToTheHelper(t *testing.T) {
 		// the role yet.
 		p := testBytes(stagingSize/2-wire.VTHeaderLen, 1)
 		for range 2 {
-			buf, i, ok := g.reserve(wire.VTHeaderLen + len(p))
+			buf, i, ok := g.reserve(wire.VTHeaderLen+len(p), 0)
 			if !ok {
 				t.Fatal("no room in staging")
 			}

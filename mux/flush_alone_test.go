@@ -41,7 +41,7 @@ func TestLoneWriteTakesAlongWhatOthersAreAboutToFlush(t *testing.T) {
 		x, y := b.open(1), b.open(2)
 		// x has committed, and has not come round to claim the flusher's role.
 		frame := frameBytes(1, []byte("first"))
-		p, i, ok := b.s.out.stg.reserve(len(frame))
+		p, i, ok := b.s.out.stg.reserve(len(frame), 0)
 		if !ok {
 			t.Fatal("no room in an empty staging buffer")
 		}

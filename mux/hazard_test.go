@@ -321,7 +321,7 @@ func TestPromotedWriterThatLosesTheRoleDoesNotFlush(t *testing.T) {
 		wrote := background(func() (int, error) { return x.Write(big) })
 		synctest.Wait()
 		small := testBytes(100, 2)
-		p, i, ok := o.stg.reserve(wire.VTHeaderLen + len(small))
+		p, i, ok := o.stg.reserve(wire.VTHeaderLen+len(small), 0)
 		if !ok {
 			t.Fatal("no room in staging")
 		}

@@ -65,10 +65,10 @@ func (s *session) openVT(ctx context.Context, c *conn) error {
 		return err
 	}
 	const n = wire.VTHeaderLen
-	b, i, ok := s.out.stg.reserve(n)
+	b, i, ok := s.out.stg.reserve(n, 0)
 	if !ok {
 		var err error
-		if b, i, err = c.reserveWait(ctx, n, false); err != nil {
+		if b, i, err = c.reserveWait(ctx, n, 0, false); err != nil {
 			s.unregister(c)
 			return err
 		}
@@ -130,7 +130,7 @@ func (s *session) announce(c *conn, metadata []byte) (last bool, err error) {
 		return false, errUnsettled
 	}
 	n := wire.OpenLen + len(metadata)
-	b, i, ok := s.out.stg.reserve(n)
+	b, i, ok := s.out.stg.reserve(n, 0)
 	if !ok {
 		return false, errNoRoom
 	}

@@ -82,7 +82,7 @@ func (s *session) offerPreface() {
 	}
 	t.prefaced = true
 	s.out.stg.init()
-	b, i, ok := s.out.stg.reserve(wire.PrefaceFrameLen)
+	b, i, ok := s.out.stg.reserve(wire.PrefaceFrameLen, 0)
 	if !ok {
 		panic("BUG: no room for the preface")
 	}

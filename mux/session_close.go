@@ -347,7 +347,7 @@ func (s *session) ping(ctx context.Context) (time.Duration, error) {
 }
 
 func (s *session) stats() Stats {
-	st := s.count.snapshot(s.token.count())
+	st := s.count.snapshot(s.token.count(), s.out.stg.payload())
 	st.Conns = s.table.len()
 	st.RTT = s.rtt()
 	return st

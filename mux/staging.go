@@ -10,8 +10,10 @@ import (
 //
 // word says where the next frame goes:
 //
-//	bits 0-31  offset: the bytes reserved in the open buffer
-//	bit  32    which of the two is open
+//	bits 0-30   offset: the bytes reserved in the open buffer
+//	bit  31     which of the two is open
+//	bits 32-63  payload: how much of all that was ever reserved is payload, modulo 1<<32. To
+//	            count it here spares those Writes a locked instruction
 //
 // A writer reserves with a CAS on word, which makes bytes [offset, offset+n) of
 // the open buffer its own; it copies, and commits by adding n to done. The flusher
@@ -29,7 +31,8 @@ import (
 type staging struct {
 	once    sync.Once // init
 	word    atomic.Uint64
-	_       [56]byte // writers fight for word; let them not take done's line along
+	_       [56]byte      // writers fight for word; let them not take done's line along
+	counted atomic.Uint64 // all of the payload, as it was at a seal that is less than 1<<32 of it ago
 	done    [2]atomic.Int64
 	flusher flusherCheck
 	buf     [2][]byte // stagingSize for frames, then tailSize for the flusher's own
@@ -41,7 +44,9 @@ const (
 	// frames of one flush.
 	tailSize = 4 << 10
 
-	openBuffer = 1 << 32
+	openBuffer = 1 << 31
+	payloadAt  = 32
+	countEvery = 1 << 30 // payload; after that much, and a buffer's, counted is brought up to date
 	sealed     = 1 << 40 // more than done ever holds in frames
 )
 
@@ -54,21 +59,36 @@ func (g *staging) init() {
 	})
 }
 
-// reserve gives the caller n bytes of the open buffer to fill, and the buffer's
-// index for commit. It reports false where they don't fit before the next seal.
-func (g *staging) reserve(n int) ([]byte, int, bool) {
+// wordOffset and wordOpen take a word apart.
+func wordOffset(w uint64) int { return int(w & (openBuffer - 1)) }
+func wordOpen(w uint64) int   { return int(w / openBuffer & 1) }
+
+// reserve gives the caller n bytes of the open buffer to fill, of which so many are payload,
+// and the buffer's index for commit. It reports false where they don't fit before the next
+// seal.
+func (g *staging) reserve(n, payload int) ([]byte, int, bool) {
 	for {
 		w := g.word.Load()
-		off := int(uint32(w))
+		off := wordOffset(w)
 		if off+n > stagingSize {
 			return nil, 0, false
 		}
-		// The offset may have come round to the same value since (another seal
-		// or two): the CAS is right all the same, for it reserves what word
-		// says now.
-		if g.word.CompareAndSwap(w, w+uint64(n)) {
-			i := int(w >> 32)
+		// The word may have come round to the same value since: the CAS is right all
+		// the same, for it reserves what word says now.
+		if g.word.CompareAndSwap(w, w+uint64(payload)<<payloadAt+uint64(n)) {
+			i := wordOpen(w)
 			return g.buf[i][off : off+n : off+n], i, true
+		}
+	}
+}
+
+// payload returns how much payload has been reserved.
+func (g *staging) payload() uint64 {
+	for {
+		counted := g.counted.Load()
+		more := uint32(g.word.Load()>>payloadAt) - uint32(counted)
+		if g.counted.Load() == counted { // else more may be of another round of 1<<32
+			return counted + uint64(more)
 		}
 	}
 }
@@ -84,20 +104,28 @@ func (g *staging) commit(i, n int) bool {
 }
 
 // fits reports whether n bytes can be reserved.
-func (g *staging) fits(n int) bool { return int(uint32(g.word.Load()))+n <= stagingSize }
+func (g *staging) fits(n int) bool { return wordOffset(g.word.Load())+n <= stagingSize }
 
 // empty reports whether nothing is reserved.
-func (g *staging) empty() bool { return uint32(g.word.Load()) == 0 }
+func (g *staging) empty() bool { return wordOffset(g.word.Load()) == 0 }
 
 // spare returns the buffer that is not open. It is the flusher's, once it has sent it.
-func (g *staging) spare() []byte { return g.buf[1-g.word.Load()>>32] }
+func (g *staging) spare() []byte { return g.buf[1-wordOpen(g.word.Load())] }
 
 // swap seals the open buffer and opens the other, which the flusher has sent. It
 // returns the sealed one's index and length. Settle must follow.
 func (g *staging) swap() (i, end int) {
-	i = int(g.word.Load() >> 32) // only the flusher changes it
+	i = wordOpen(g.word.Load()) // only the flusher changes it
 	g.done[1-i].Store(0)
-	return i, int(uint32(g.word.Swap(uint64(1-i) << 32)))
+	for {
+		w := g.word.Load()
+		if g.word.CompareAndSwap(w, w>>payloadAt<<payloadAt+uint64(1-i)*openBuffer) {
+			if all := g.payload(); all-g.counted.Load() > countEvery {
+				g.counted.Store(all)
+			}
+			return i, wordOffset(w)
+		}
+	}
 }
 
 // settle reports whether all of the sealed buffer is committed. If not, the

@@ -13,7 +13,8 @@ import (
 
 // stager is what staging does, and what its twin with a mutex does.
 type stager interface {
-	reserve(n int) ([]byte, int, bool)
+	reserve(n, payload int) ([]byte, int, bool)
+	payload() uint64
 	commit(i, n int) bool
 	empty() bool
 	swap() (i, end int)
@@ -34,7 +35,8 @@ func (g *lockFree) sent(i, end int) []byte { return g.buf[i][:end] }
 // lockedStaging is staging as one would write it without a thought for speed.
 type lockedStaging struct {
 	mu     sync.Mutex
-	open   int // which buffer
+	total  uint64 // of payload
+	open   int    // which buffer
 	off    int
 	done   [2]int // bytes committed
 	sealed [2]int // length at the seal; -1: it is not sealed
@@ -49,15 +51,22 @@ func newLocked() *lockedStaging {
 	return g
 }
 
-func (g *lockedStaging) reserve(n int) ([]byte, int, bool) {
+func (g *lockedStaging) reserve(n, payload int) ([]byte, int, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.off+n > stagingSize {
 		return nil, 0, false
 	}
+	g.total += uint64(payload)
 	at := g.off
 	g.off += n
 	return g.buf[g.open][at:g.off:g.off], g.open, true
+}
+
+func (g *lockedStaging) payload() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.total
 }
 
 func (g *lockedStaging) commit(i, n int) bool {
@@ -110,7 +119,7 @@ func eachStager(t *testing.T, f func(*testing.T, stager)) {
 
 func mustReserve(t *testing.T, g stager, n int) ([]byte, int) {
 	t.Helper()
-	p, i, ok := g.reserve(n)
+	p, i, ok := g.reserve(n, 0)
 	if !ok || len(p) != n || cap(p) != n {
 		t.Fatalf("reserve(%d): %d bytes of capacity %d, %v", n, len(p), cap(p), ok)
 	}
@@ -148,11 +157,11 @@ func TestReservationsFollowEachOther(t *testing.T) {
 func TestReservationBeyondTheEndFails(t *testing.T) {
 	eachStager(t, func(t *testing.T, g stager) {
 		_, b := mustReserve(t, g, stagingSize-1)
-		if _, _, ok := g.reserve(2); ok {
+		if _, _, ok := g.reserve(2, 0); ok {
 			t.Error("2 bytes fit into 1")
 		}
 		_, b2 := mustReserve(t, g, 1)
-		if _, _, ok := g.reserve(1); ok {
+		if _, _, ok := g.reserve(1, 0); ok {
 			t.Error("1 byte fits into a full buffer")
 		}
 		g.commit(b, stagingSize-1)
@@ -200,37 +209,47 @@ func TestEmptyBufferSettlesAtOnce(t *testing.T) {
 	})
 }
 
-// No carry runs from the offset into the bit above it, at either buffer.
-func TestWordHoldsOffsetsAtTheLimit(t *testing.T) {
-	for _, open := range []uint64{0, openBuffer} {
-		for _, off := range []uint64{0, 1, stagingSize - 2, stagingSize - 1, stagingSize} {
-			g := newLockFree()
-			g.word.Store(open | off)
-			g.done[open>>32].Store(int64(off))
-			_, i, ok := g.reserve(1)
-			if want := off < stagingSize; ok != want {
-				t.Errorf("reserve at %d: %v, want %v", off, ok, want)
-			}
-			if ok {
-				off++
-				if i != int(open>>32) {
-					t.Errorf("reserve in buffer %d, want %d", i, open>>32)
+// No carry runs from one part of the word into the next, at either buffer, and none is lost
+// where the payload begins a round of 1<<32.
+func TestWordHoldsItsPartsAtTheirLimits(t *testing.T) {
+	for _, total := range []uint64{0, 1 << 20, 1<<32 - 2, 1<<32 - 1, 1 << 32, 7<<32 - 1} {
+		for _, open := range []uint64{0, openBuffer} {
+			for _, off := range []uint64{0, 1, stagingSize - 2, stagingSize - 1, stagingSize} {
+				g := newLockFree()
+				g.counted.Store(total)
+				g.word.Store(total<<32 | open | off)
+				buffer := int(open / openBuffer)
+				g.done[buffer].Store(int64(off))
+				_, i, ok := g.reserve(1, 1)
+				if want := off < stagingSize; ok != want {
+					t.Errorf("reserve at %d: %v, want %v", off, ok, want)
 				}
-				g.commit(i, 1)
-			}
-			i, end := g.swap()
-			if i != int(open>>32) || end != int(off) || !g.settle(i, end) {
-				t.Errorf("sealed buffer %d at %d, want %d at %d", i, end, open>>32, off)
-			}
-			if w := g.word.Load(); w != openBuffer^open {
-				t.Errorf("word after the seal: %#x", w)
+				now, at := total, off
+				if ok {
+					now, at = total+1, off+1
+					if i != buffer {
+						t.Errorf("reserve in buffer %d, want %d", i, buffer)
+					}
+					g.commit(i, 1)
+				}
+				if n := g.payload(); n != now {
+					t.Errorf("%d bytes of payload, want %d", n, now)
+				}
+				i, end := g.swap()
+				if i != buffer || end != int(at) || !g.settle(i, end) {
+					t.Errorf("sealed buffer %d at %d, want %d at %d", i, end, buffer, at)
+				}
+				if w := g.word.Load(); uint32(w) != uint32(openBuffer^open) || g.payload() != now {
+					t.Errorf("word after the seal: %#x; %d bytes of payload, want %d", w, g.payload(), now)
+				}
 			}
 		}
 	}
 }
 
 // Writers and flushers at once: every frame is sent once, whole, those of a writer in
-// order, and never do two flush.
+// order, and never do two flush. All payload is counted, and never less than before. (It is
+// exaggerated, so that it begins many rounds of 1<<32.)
 func TestStagingUnderStress(t *testing.T) {
 	frames := 20_000
 	if raceEnabled || testing.Short() {
@@ -245,8 +264,18 @@ func TestStagingUnderStress(t *testing.T) {
 				for w := range st.next {
 					wg.Go(func() { st.write(w, frames) })
 				}
+				written := make(chan struct{})
+				var watch sync.WaitGroup
+				for range 2 {
+					watch.Go(func() { st.watch(written) })
+				}
 				wg.Wait()
+				close(written)
+				watch.Wait()
 				st.claim(false)
+				if n := g.payload(); n != st.payload.Load() {
+					t.Errorf("%d bytes of payload, want %d", n, st.payload.Load())
+				}
 				for w, n := range st.next {
 					if n != frames {
 						t.Errorf("writer %d: %d frames sent, want %d", w, n, frames)
@@ -257,6 +286,9 @@ func TestStagingUnderStress(t *testing.T) {
 	}
 }
 
+// exaggerated makes a buffer's payload 1<<28.
+const exaggerated = 1 << 12
+
 // A stagingStress sends by staging into a check. Frames are: length 2, writer 2,
 // number 4, and filling.
 type stagingStress struct {
@@ -264,6 +296,7 @@ type stagingStress struct {
 	g        stager
 	role     atomic.Uint32 // as writeSide's
 	flushers atomic.Int32
+	payload  atomic.Uint64 // that has been reserved
 
 	// The flusher's.
 	next   []int // per writer, the number expected
@@ -281,12 +314,14 @@ func (st *stagingStress) write(w, frames int) {
 		if random.IntN(50) == 0 {
 			n = 8 + random.IntN(stagingSize/2)
 		}
-		p, i, ok := st.g.reserve(n)
+		payload := n * exaggerated
+		p, i, ok := st.g.reserve(n, payload)
 		if !ok {
 			st.claim(false)
 			runtime.Gosched()
 			continue
 		}
+		st.payload.Add(uint64(payload))
 		binary.BigEndian.PutUint16(p, uint16(n))
 		binary.BigEndian.PutUint16(p[2:], uint16(w))
 		binary.BigEndian.PutUint32(p[4:], uint32(k))
@@ -298,6 +333,29 @@ func (st *stagingStress) write(w, frames int) {
 		}
 		st.claim(st.g.commit(i, n))
 		k++
+	}
+}
+
+// watch looks at the payload until over.
+func (st *stagingStress) watch(over <-chan struct{}) {
+	last := uint64(0)
+	for i := 1; ; i++ {
+		least := st.payload.Load()
+		now := st.g.payload()
+		if now < last || now < least {
+			st.t.Errorf("%d bytes of payload after %d, and %d at least are reserved", now, last, least)
+			return
+		}
+		last = now
+		if i%200 != 0 {
+			continue
+		}
+		select {
+		case <-over:
+			return
+		default:
+			runtime.Gosched()
+		}
 	}
 }
 
@@ -373,7 +431,7 @@ func BenchmarkStaging(b *testing.B) {
 			b.SetBytes(int64(len(frame)))
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					p, i, ok := g.reserve(len(frame))
+					p, i, ok := g.reserve(len(frame), 0)
 					last := false
 					if ok {
 						copy(p, frame)

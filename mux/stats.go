@@ -18,7 +18,7 @@ type Stats struct {
 	FramesIn          uint64 // headers received, but for the preface's
 	Reads, Writes     uint64 // calls on the transport: system calls, also in vain, where it is a socket (Linux, amd64 and arm64)
 	PayloadIn         uint64 // payload bytes received
-	PayloadOut        uint64 // payload bytes sent, or on their way
+	PayloadOut        uint64 // payload bytes sent, on their way, or lost with the session
 	Discarded         uint64 // payload bytes that no connection took
 
 	// RTT is the smoothed round-trip time, as PINGs found it, waiting at both ends
@@ -43,7 +43,7 @@ type counters struct {
 	opened, accepted, refused, dropped atomic.Uint64
 
 	bytesOut, writes atomic.Uint64 // the flusher alone adds
-	payloadOut       atomic.Uint64
+	payloadOut       atomic.Uint64 // but for what went through staging, which counts it
 
 	reading, credit, flusher, stalled atomic.Int64 // nanoseconds
 }
@@ -56,7 +56,7 @@ type readCounts struct {
 	lifeAt int64 // when something came last; 0 where nobody wants to know
 }
 
-func (k *counters) snapshot(in readCounts) Stats {
+func (k *counters) snapshot(in readCounts, staged uint64) Stats {
 	return Stats{
 		Opened:     k.opened.Load(),
 		Accepted:   k.accepted.Load(),
@@ -68,7 +68,7 @@ func (k *counters) snapshot(in readCounts) Stats {
 		Reads:      in.reads,
 		Writes:     k.writes.Load(),
 		PayloadIn:  in.payloadIn,
-		PayloadOut: k.payloadOut.Load(),
+		PayloadOut: k.payloadOut.Load() + staged,
 		Discarded:  in.discarded,
 		Blocked: BlockedTimes{
 			Reading: time.Duration(k.reading.Load()),
@@ -78,3 +78,6 @@ func (k *counters) snapshot(in readCounts) Stats {
 		},
 	}
 }
+
+// payloadOut is Stats.PayloadOut. It never falls.
+func (s *session) payloadOut() uint64 { return s.count.payloadOut.Load() + s.out.stg.payload() }

@@ -199,7 +199,7 @@ func TestSnapshotShowsEveryCounter(t *testing.T) {
 		&k.bytesOut, &k.writes} {
 		c.Store(uint64(i + 1))
 	}
-	k.payloadOut.Store(12)
+	k.payloadOut.Store(5)
 	for i, c := range []*atomic.Int64{&k.reading, &k.flusher, &k.stalled, &k.credit} {
 		c.Store(int64(i + 101))
 	}
@@ -210,7 +210,7 @@ func TestSnapshotShowsEveryCounter(t *testing.T) {
 		Blocked: BlockedTimes{Reading: 101, Flusher: 102, Stalled: 103, Credit: 104},
 	}
 	in := readCounts{bytesIn: 7, framesIn: 8, reads: 9, payloadIn: 10, discarded: 11}
-	if got := k.snapshot(in); got != want {
+	if got := k.snapshot(in, 7); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	// Conns and RTT are not counters. A new field belongs above.
