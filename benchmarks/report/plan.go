@@ -51,8 +51,8 @@ func makePlan(o options) (p plan, err error) {
 		return p, err
 	}
 	p.dropUnready()
-	for _, name := range scenarios {
-		p.add(name, o.settings)
+	for _, names := range together(scenarios) {
+		p.add(names, o.settings)
 	}
 	if len(p.steps) == 0 {
 		return p, errors.New("none of these libraries can do any of these scenarios")
@@ -75,8 +75,39 @@ func (p *plan) dropUnready() {
 	})
 }
 
-// add plans one scenario, round by round, the libraries in turn.
-func (p *plan) add(name string, o settings) {
+// together puts scenarios into one group that are compared with each other, and so have to alternate.
+func together(scenarios []string) (groups [][]string) {
+	pair := []string{"Bulk8", "Bulk8Unread"}
+	both := slices.Contains(scenarios, pair[0]) && slices.Contains(scenarios, pair[1])
+	for _, name := range scenarios {
+		switch {
+		case both && name == pair[0]:
+			groups = append(groups, pair)
+		case both && name == pair[1]:
+		default:
+			groups = append(groups, []string{name})
+		}
+	}
+	return groups
+}
+
+// add plans scenarios, round by round, the libraries in turn, and each library's scenarios one behind the other.
+func (p *plan) add(names []string, o settings) {
+	first := len(p.steps)
+	for _, name := range names {
+		p.addOne(name, o)
+	}
+	order := func(s step) [3]int {
+		library := slices.IndexFunc(p.libraries, func(a adapter.Adapter) bool { return a.Name == s.library.Name })
+		return [3]int{s.round, library, slices.Index(names, s.scenario)}
+	}
+	slices.SortStableFunc(p.steps[first:], func(a, b step) int {
+		x, y := order(a), order(b)
+		return slices.Compare(x[:], y[:])
+	})
+}
+
+func (p *plan) addOne(name string, o settings) {
 	rounds, seconds := o.Rounds, o.Seconds
 	switch {
 	case bulk(name):
@@ -84,17 +115,12 @@ func (p *plan) add(name string, o settings) {
 	case !slices.Contains(tableScenarios(), name):
 		rounds, seconds = o.PlotRounds, seconds/2
 	}
-	var able []adapter.Adapter
 	for _, a := range p.libraries {
-		why := a.Can(name, strings.HasPrefix(name, "TLS"))
-		if why == "" {
-			able = append(able, a)
+		if why := a.Can(name, strings.HasPrefix(name, "TLS")); why != "" {
+			p.lacks = append(p.lacks, lack{name, a.Name, why})
 			continue
 		}
-		p.lacks = append(p.lacks, lack{name, a.Name, why})
-	}
-	for round := range rounds {
-		for _, a := range able {
+		for round := range rounds {
 			s := step{
 				scenario: name, library: a, round: round + 1, rounds: rounds,
 				seconds: seconds, warmup: o.Warmup, mostIdle: o.MostIdle,

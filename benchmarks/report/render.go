@@ -76,7 +76,7 @@ func (r *renderer) head() {
 	}
 	r.line("- Each figure is the median of %s (bulk: %d) of %s s each, after %s s that don't count; %d of half the time where only a plot uses it.",
 		plural(s.Rounds, "run"), s.BulkRounds, trim(s.Seconds), trim(s.Warmup), s.PlotRounds)
-	r.line("- The runs alternate between the libraries. Each has two fresh processes, client and server, which talk over the loopback interface.")
+	r.line("- The runs alternate between the libraries, and each one's with 8 bulk streams with those beside 100 that nobody reads. Each run has two fresh processes, client and server, which talk over the loopback interface.")
 	r.line("- Raw TCP has one TCP connection a stream.\n")
 }
 

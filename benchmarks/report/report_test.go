@@ -277,21 +277,31 @@ func luminance(c color.RGBA) float64 {
 }
 
 func TestPlan(t *testing.T) {
-	o, err := parse([]string{"-only", "Bulk1,RTT", "-libraries", "tcp,vtmux,yamux", "-rounds", "2"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := makePlan(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, s := range p.steps {
-		got = append(got, s.scenario+" "+s.library.Name)
-	}
-	want := "Bulk1 tcp, Bulk1 vtmux, Bulk1 yamux, Bulk1 tcp, Bulk1 vtmux, Bulk1 yamux, RTT tcp, RTT vtmux, RTT yamux, RTT tcp, RTT vtmux, RTT yamux"
-	if strings.Join(got, ", ") != want {
-		t.Errorf("%v, want %v", got, want)
+	for _, c := range []struct{ args, want string }{
+		{
+			"-only Bulk1,RTT -libraries tcp,vtmux,yamux",
+			"Bulk1 tcp, Bulk1 vtmux, Bulk1 yamux, Bulk1 tcp, Bulk1 vtmux, Bulk1 yamux, RTT tcp, RTT vtmux, RTT yamux, RTT tcp, RTT vtmux, RTT yamux",
+		},
+		{ // these two are compared with each other
+			"-only Bulk8Unread,RTT,Bulk8 -libraries vtmux,smux",
+			"RTT vtmux, RTT smux, RTT vtmux, RTT smux, Bulk8 vtmux, Bulk8Unread vtmux, Bulk8 smux, Bulk8 vtmux, Bulk8Unread vtmux, Bulk8 smux",
+		},
+	} {
+		o, err := parse(append(strings.Fields(c.args), "-rounds", "2"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := makePlan(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, s := range p.steps {
+			got = append(got, s.scenario+" "+s.library.Name)
+		}
+		if strings.Join(got, ", ") != c.want {
+			t.Errorf("%s: %v, want %v", c.args, got, c.want)
+		}
 	}
 }
 
