@@ -5,9 +5,10 @@
 // and can open as well. Each connection is a [Conn], a full net.Conn, and bears a socket
 // address: in a proxy, the real client's.
 //
-// A transport that wraps TLS should have the method HandshakeContext of what it wraps.
-// Else a write that one connection's deadline interrupts is taken for one that can be
-// resumed, which TLS can't, and the session ends.
+// TLS runs best over what [BelowTLS] makes of a socket. A transport that wraps TLS should have
+// the methods HandshakeContext and NetConn of what it wraps. Without the former, a write that one
+// connection's deadline interrupts is taken for one that can be resumed, which TLS can't, and
+// the session ends. What NetConn returns is closed 0.1 s after the transport's Close has begun.
 //
 // # Protocol
 //

@@ -2,11 +2,13 @@ package mux_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 
@@ -121,6 +123,40 @@ func Example() {
 	clients.Close() // ends edge, which closes the transport, which ends origin
 	ends.Wait()
 	// Output: hello, 127.0.0.1 <nil>
+}
+
+// A session over TLS.
+func ExampleBelowTLS() {
+	keys := httptest.NewTLSServer(nil) // for its certificate
+	defer keys.Close()
+	trust := keys.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	trust.ServerName = "example.com"
+
+	far, near := tcpPair()
+	pipe, err := mux.NewPipe(tls.Client(mux.BelowTLS(near), trust), nil)
+	if err != nil {
+		panic(err)
+	}
+	listener, err := mux.NewListener(tls.Server(mux.BelowTLS(far), keys.TLS), nil)
+	if err != nil {
+		panic(err)
+	}
+	conn, err := pipe.Open(context.Background(), addr.MustParseSocketAddr("192.0.2.1:80"))
+	if err != nil {
+		panic(err)
+	}
+	io.WriteString(conn, "hello")
+	conn.CloseWrite()
+	accepted, err := listener.Accept()
+	if err != nil {
+		panic(err)
+	}
+	text, err := io.ReadAll(accepted)
+	fmt.Println(accepted.RemoteAddr(), string(text), err)
+
+	pipe.Close()
+	listener.Close()
+	// Output: 192.0.2.1:80 hello <nil>
 }
 
 // tcpPair returns both ends of a TCP connection.

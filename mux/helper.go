@@ -67,7 +67,7 @@ func (s *session) trySend() {
 			s.end(&TransportError{Op: "write", Err: err})
 			continue
 		}
-		if len(o.head) > 0 {
+		if o.unsent() {
 			break
 		}
 		o.finish(nil)

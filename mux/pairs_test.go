@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/vtmux/vtmux/addr"
+	"github.com/vtmux/vtmux/internal/xport"
 )
 
 // vtConfig are the defaults with the vt-muxer protocol.
@@ -50,11 +51,12 @@ var (
 	overTCP         = transport{name: "tcp", dial: tcpPair}
 	overUnix        = transport{name: "unix", dial: unixPair}
 	overTLS         = transport{name: "tls", dial: tlsPair}
+	overBelow       = transport{name: "tls below", dial: belowPair}
 	overPipe        = transport{name: "pipe", dial: func(testing.TB) (net.Conn, net.Conn) { return net.Pipe() }}
 	overOpaque      = transport{name: "opaque", dial: opaquePair}
 	overNoDeadlines = transport{name: "no deadlines", dial: noDeadlinesPair}
 
-	transports = []transport{overTCP, overUnix, overTLS, overPipe, overOpaque, overNoDeadlines}
+	transports = []transport{overTCP, overUnix, overTLS, overBelow, overPipe, overOpaque, overNoDeadlines}
 )
 
 // overEach runs f as a subtest for each protocol and transport.
@@ -138,11 +140,18 @@ func dialPair(t testing.TB, network, address string) (net.Conn, net.Conn) {
 }
 
 // tlsPair is TLS 1.3 over TCP. The handshake is left to the sessions.
-func tlsPair(t testing.TB) (net.Conn, net.Conn) {
+func tlsPair(t testing.TB) (net.Conn, net.Conn) { return tlsOver(tcpPair(t)) }
+
+// belowPair is tlsPair over what BelowTLS makes of the sockets.
+func belowPair(t testing.TB) (net.Conn, net.Conn) {
+	a, b := tcpPair(t)
+	return tlsOver(BelowTLS(a), BelowTLS(b))
+}
+
+func tlsOver(a, b net.Conn) (net.Conn, net.Conn) {
 	cert := testCert()
 	pool := x509.NewCertPool()
 	pool.AddCert(cert.Leaf)
-	a, b := tcpPair(t)
 	return tls.Client(a, &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool, ServerName: "vtmux.test"}),
 		tls.Server(b, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}})
 }
@@ -203,6 +212,9 @@ func (tr transport) narrow() transport {
 			switch outer := c.(type) {
 			case *tls.Conn:
 				c = outer.NetConn()
+				if below, ok := c.(*xport.Below); ok {
+					c = below.NetConn()
+				}
 			case opaqueConn:
 				c = outer.Conn
 			case noDeadlinesConn:

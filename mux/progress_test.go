@@ -12,6 +12,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/vtmux/vtmux/internal/xport"
+	"github.com/vtmux/vtmux/wire"
 )
 
 // isWriteTimeout reports whether err tells that the transport took nothing for too long.
@@ -221,11 +224,53 @@ func TestWriteTimeoutOverTransportsThatCantBeInterrupted(t *testing.T) {
 	}
 }
 
+// TestRecordsThatTheSocketTakesAreLife: keep-alive sees into a write over BelowTLS, too.
+func TestRecordsThatTheSocketTakesAreLife(t *testing.T) {
+	a, b := overBelow.narrow().dial(t)
+	if _, ok := a.(*tls.Conn).NetConn().(*xport.Below); !ok {
+		return // another system than Linux
+	}
+	p, err := NewPipe(a, &Config{Protocol: ProtocolVT, WriteTimeout: time.Hour, MaxWindow: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	b.SetDeadline(time.Now().Add(patience))
+	if err := b.(*tls.Conn).Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := p.Open(bounded(t), vtA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	written := async(func() error { _, err := c.Write(make([]byte, 16<<20)); return err })
+	waitUntil(t, "the socket takes nothing", p.s.t.Pending)
+	first, _, blocked, ping := p.s.out.progress()
+	first -= p.s.count.bytesOut.Load()
+	if !blocked || ping <= 2*wire.PingLen {
+		t.Errorf("the flusher waits: %t; a PING adds %d at most", blocked, ping)
+	}
+	buf := make([]byte, 4<<10)
+	waitUntil(t, "it takes more, which whole writes don't show", func() bool {
+		if _, err := b.Read(buf); err != nil {
+			t.Fatal(err)
+		}
+		whole := p.s.count.bytesOut.Load()
+		taken, _, _, _ := p.s.out.progress()
+		return taken-whole > first+ping
+	})
+	p.Close()
+	if err := wait(t, "Write", written); err == nil {
+		t.Error("Write succeeded")
+	}
+}
+
 // TestBytesThatTheKernelPassesOnAreProgress: over TCP, and TLS over it, what the peer's
 // kernel acknowledges counts, though the session's write takes nothing meanwhile. The
 // test looks in the watch's place, with the time over each time.
 func TestBytesThatTheKernelPassesOnAreProgress(t *testing.T) {
-	for _, tr := range []transport{overTCP.narrow(), overTLS.narrow()} {
+	for _, tr := range []transport{overTCP.narrow(), overTLS.narrow(), overBelow.narrow()} {
 		t.Run(tr.name, func(t *testing.T) {
 			a, b := tr.dial(t)
 			far := b

@@ -218,7 +218,7 @@ func (s *session) part() {
 			s.end(s.failure)
 		}
 	}
-	if s.inline {
+	if s.inline && !s.t.NeedsHandshake() {
 		leave()
 	} else {
 		go leave() // TLS writes its farewell, which may block
@@ -293,8 +293,8 @@ func (s *session) sendLast(ctx context.Context) error {
 // signs returns what changes while the peer reads: how much has come from it, and how
 // much of ours its kernel has acknowledged.
 func (s *session) signs() (signs [2]uint64) {
-	acked, _ := s.t.Acked()
-	return [2]uint64{s.token.count().bytesIn, acked}
+	moved, _ := s.t.Moved()
+	return [2]uint64{s.token.count().bytesIn, moved}
 }
 
 // awaitFlushed waits until all that was published has been handed to the

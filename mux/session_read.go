@@ -123,7 +123,7 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 		}
 		had, handed := r.count.bytesIn, r.n+r.delivered
 		err := s.fill()
-		calls := s.t.ReadCalls()
+		calls, waited := s.t.ReadCalls()
 		r.count.reads += calls
 		r.readAt = s.now()
 		if r.timed && r.count.bytesIn > had {
@@ -135,7 +135,7 @@ func (s *session) leadUntil(w *waiter, c *conn) (stalled *conn) {
 			}
 			return stalled
 		}
-		r.lookAround(calls > 1 || r.n+r.delivered > handed)
+		r.lookAround(waited || r.n+r.delivered > handed)
 		if err != nil && !s.token.timedOut(err) {
 			s.readOver(err)
 			return nil

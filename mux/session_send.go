@@ -15,7 +15,7 @@ func (o *writeSide) send(c *conn) error {
 	// Mostly the transport takes all at once. Then there is no deadline to set, and
 	// nothing to time: c was not blocked.
 	if len(o.vec) == 0 && o.s.t.CanTry() && o.armedAt.Load() == 0 {
-		if err := o.try(); err != nil || len(o.head) == 0 {
+		if err := o.try(); err != nil || !o.unsent() {
 			return err
 		}
 	}
@@ -27,6 +27,10 @@ func (o *writeSide) send(c *conn) error {
 	o.s.count.flusher.Add(o.s.now() - since)
 	return err
 }
+
+// unsent reports whether the batch has not all been sent. The transport may have taken more
+// than it has sent.
+func (o *writeSide) unsent() bool { return len(o.head) > 0 || len(o.vec) > 0 || o.s.t.Pending() }
 
 // try writes of head what the transport takes without waiting. The transport's
 // deadline must not have passed.
@@ -50,7 +54,8 @@ func (o *writeSide) sendAll(c *conn) error {
 	if !o.s.writes.on.Load() {
 		o.s.writes.begin(o.s)
 	}
-	for empties := 0; len(o.head) > 0 || len(o.vec) > 0; {
+	for empties := 0; o.unsent(); {
+		mine := len(o.head) > 0 || len(o.vec) > 0 // and not what the transport says itself
 		if err := o.arm(c); err != nil {
 			return err
 		}
@@ -67,7 +72,7 @@ func (o *writeSide) sendAll(c *conn) error {
 		}
 		o.s.count.writes.Add(o.s.t.WriteCalls())
 		o.s.count.bytesOut.Add(uint64(n))
-		if empties++; n > 0 {
+		if empties++; n > 0 || !mine {
 			empties = 0
 		} else if err == nil && empties >= maxEmptyCalls {
 			return io.ErrNoProgress

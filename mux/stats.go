@@ -16,7 +16,7 @@ type Stats struct {
 
 	BytesIn, BytesOut uint64 // on the transport, headers included
 	FramesIn          uint64 // headers received, but for the preface's
-	Reads, Writes     uint64 // calls on the transport: system calls, also in vain, where it is a socket (Linux, amd64 and arm64)
+	Reads, Writes     uint64 // calls on the transport: system calls, also in vain, where it is a socket, or TLS over BelowTLS (Linux, amd64 and arm64)
 	PayloadIn         uint64 // payload bytes received
 	PayloadOut        uint64 // payload bytes sent, on their way, or lost with the session
 	Discarded         uint64 // payload bytes that no connection took

@@ -132,7 +132,7 @@ func (s *session) lookAliveLocked(w *watch) (again time.Duration, duty watchDuty
 	if w.pingedAt != 0 && last >= w.pingedAt {
 		w.pingedAt, w.looked = 0, false // it is there
 	}
-	taken, acked, blocked := s.out.progress()
+	taken, acked, blocked, ping := s.out.progress()
 	switch {
 	case now-last < interval:
 		w.pingedAt, w.looked = 0, false
@@ -142,7 +142,7 @@ func (s *session) lookAliveLocked(w *watch) (again time.Duration, duty watchDuty
 		return time.Duration(min(interval, timeout)), dutyPing
 	case now-w.pingedAt < timeout:
 		return time.Duration(min(interval, timeout-(now-w.pingedAt))), dutyNone
-	case blocked && taken > w.taken+wire.PingLen || acked > w.acked+wire.PingLen:
+	case blocked && taken > w.taken+ping || acked > w.acked+ping:
 		// That a transport takes bytes at once shows nothing, and our PING is no
 		// sign of the peer's life. But this is.
 		w.pingedAt, w.taken, w.acked, w.looked = now, taken, acked, false
@@ -156,8 +156,17 @@ func (s *session) lookAliveLocked(w *watch) (again time.Duration, duty watchDuty
 }
 
 // progress tells how many bytes the transport has taken and, where that is known, the
-// peer's kernel acknowledged, and whether there are more that wait for the transport.
-func (o *writeSide) progress() (taken, acked uint64, blocked bool) {
+// peer's kernel acknowledged, and whether there are more that wait for the transport. A
+// PING of ours adds so many to either number at most.
+func (o *writeSide) progress() (taken, acked uint64, blocked bool, ping uint64) {
 	acked, _ = o.s.t.Acked()
-	return o.s.count.bytesOut.Load(), acked, o.role.Load() != flushIdle
+	taken, ping = o.s.count.bytesOut.Load(), wire.PingLen
+	if drained, able := o.s.t.Drained(); able {
+		taken += drained
+		ping += wire.PingLen + recordMost
+	}
+	return taken, acked, o.role.Load() != flushIdle, ping
 }
+
+// recordMost is more than a TLS record has beside a PING: header, nonce, padding, MAC.
+const recordMost = 128

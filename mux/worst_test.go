@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/vtmux/vtmux/internal/xport"
 	"github.com/vtmux/vtmux/pool"
 )
 
@@ -140,6 +141,7 @@ func TestSecurityTellsTheLimits(t *testing.T) {
 	}
 	for _, want := range []string{
 		fmt.Sprintf("| session | %d KiB |", worstSession>>10),
+		fmt.Sprintf("| records | %d KiB |", xport.MaxKept>>10),
 		fmt.Sprintf("| connection | %d KiB |", worstConnection>>10),
 		fmt.Sprintf("| refusals | %d KiB |", worstRefusals>>10),
 		fmt.Sprintf("| pinned | %d KiB |", worstPinned>>10),

@@ -61,7 +61,7 @@ bit cmu[2], shut[2], over[2];
 byte inb[2], reading[2], rdl[2];
 chan readers0 = [3] of { byte };
 chan readers1 = [3] of { byte };
-byte creditor = NONE;
+byte creditor = NONE;	/* conn.sender, where its Write waits for credit */
 bit sendLimit, writeShut;
 
 /* acceptQueue; qmu is its mutex */

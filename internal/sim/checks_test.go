@@ -41,7 +41,7 @@ func (w *world) sessionErr(e *end, err error) bool {
 		return w.wasSilent(e)
 	case errors.Is(err, mux.ErrWriteTimeout):
 		mute := max(w.mute[e.i], w.now()-w.lastOut[e.i])
-		if k := w.kind[e.i]; k != Plain && k != Sock {
+		if k := w.kind[e.i]; k != Plain && k != Sock && k != Below {
 			mute = w.now() // there only Writes that are over are seen to take anything
 		}
 		return cfg.WriteTimeout > 0 && mute >= cfg.WriteTimeout

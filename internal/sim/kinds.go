@@ -18,14 +18,15 @@ const (
 	NoDeadlines             // only Close ends a wait
 	Layered                 // like TLS: a handshake first, and no write after one that timed out
 	Sock                    // like the kernel's: vectors, writes that do not wait, halves
+	Below                   // a layer over a socket that keeps what has no room
 )
 
 func (k Kind) String() string {
-	return [...]string{"plain", "without deadlines", "layered", "socket"}[k]
+	return [...]string{"plain", "without deadlines", "layered", "socket", "layer over a Below"}[k]
 }
 
-// Conn returns an end as the kind of connection that it is to be. A Layered one's handshake
-// takes delay.
+// Conn returns an end as the kind of connection that it is to be. The handshake of a
+// layer takes delay.
 func (k *Link) Conn(i int, kind Kind, delay time.Duration) net.Conn {
 	e := k.End(i)
 	switch kind {
@@ -35,6 +36,8 @@ func (k *Link) Conn(i int, kind Kind, delay time.Duration) net.Conn {
 		return &layered{End: e, delay: delay}
 	case Sock:
 		return sock{e}
+	case Below:
+		return &over{Conn: xport.NewBelow(sock{e}), delay: delay}
 	}
 	return e
 }
@@ -50,9 +53,11 @@ type layered struct {
 	delay time.Duration
 }
 
-func (l *layered) HandshakeContext(ctx context.Context) error {
+func (l *layered) HandshakeContext(ctx context.Context) error { return handshake(ctx, l.delay) }
+
+func handshake(ctx context.Context, delay time.Duration) error {
 	select {
-	case <-time.After(l.delay):
+	case <-time.After(delay):
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -68,6 +73,16 @@ func (l *layered) Write(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// over is what TLS is over mux.BelowTLS, but for the records.
+type over struct {
+	net.Conn
+	delay time.Duration
+}
+
+func (o *over) HandshakeContext(ctx context.Context) error { return handshake(ctx, o.delay) }
+
+func (o *over) NetConn() net.Conn { return o.Conn }
 
 type sock struct{ *End }
 

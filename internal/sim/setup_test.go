@@ -42,7 +42,7 @@ func drawSetup(seed uint64) (s setup) {
 	s.steps = pick(r, 20, 60, 100, 150)
 	s.shared = !s.vt && r.IntN(3) == 0
 	for i := range 2 {
-		s.kind[i] = pick(r, Plain, NoDeadlines, Layered, Sock, Sock, Sock)
+		s.kind[i] = pick(r, Plain, NoDeadlines, Layered, Below, Sock, Sock, Sock)
 		s.delay[i] = time.Duration(r.IntN(1_000_000))
 		s.room[i] = pick(r, 100, 2_000, 20_000, 200_000)
 		s.piece[i] = pick(r, 0, 0, 0, 1_000, 30, 1)

@@ -108,17 +108,3 @@ func (w *vecWriter) write(raw syscall.RawConn, v *net.Buffers) (total int64, err
 	}
 	return total, nil
 }
-
-// consume takes n bytes off v.
-func consume(v *net.Buffers, n int) {
-	for n > 0 {
-		p := (*v)[0]
-		if n < len(p) {
-			(*v)[0] = p[n:]
-			return
-		}
-		n -= len(p)
-		(*v)[0] = nil
-		*v = (*v)[1:]
-	}
-}

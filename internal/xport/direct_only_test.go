@@ -74,20 +74,28 @@ func forever(write func() (int, error)) error {
 func TestCallsAreCounted(t *testing.T) {
 	near, far := streamPair(t, "tcp")
 	x, y := New(far), New(near)
-	y.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-	y.Read(make([]byte, 1))
-	if n := y.ReadCalls(); n != 1 {
-		t.Errorf("%d calls of a read that found nothing until its deadline, want 1", n)
-	}
-	if n := y.ReadCalls(); n != 1 {
+	patiently(func(d time.Duration) bool {
+		y.SetReadDeadline(time.Now().Add(d))
+		y.Read(make([]byte, 1))
+		n, waited := y.ReadCalls()
+		if n != 1 {
+			t.Errorf("%d calls of a read that found nothing until its deadline, want 1", n)
+		}
+		return waited || n != 1
+	})
+	if n, waited := y.ReadCalls(); n != 1 || waited {
 		t.Errorf("%d calls when asked again, want 1: not known", n)
 	}
 	y.SetReadDeadline(time.Time{})
-	time.AfterFunc(50*time.Millisecond, func() { far.Write([]byte("x")) })
-	y.Read(make([]byte, 1))
-	if n := y.ReadCalls(); n != 2 {
-		t.Errorf("%d calls of a read that had to wait, want 2", n)
-	}
+	patiently(func(d time.Duration) bool {
+		time.AfterFunc(d, func() { far.Write([]byte("x")) })
+		y.Read(make([]byte, 1))
+		n, waited := y.ReadCalls()
+		if waited && n != 2 {
+			t.Errorf("%d calls of a read that had to wait, want 2", n)
+		}
+		return waited
+	})
 	x.WriteCalls()
 	x.Write([]byte("x"))
 	if n := x.WriteCalls(); n != 1 {
@@ -97,9 +105,16 @@ func TestCallsAreCounted(t *testing.T) {
 	if n := x.WriteCalls(); n != 3 {
 		t.Errorf("%d calls of a write of more than twice what one takes, want 3", n)
 	}
-	x.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-	x.Write(make([]byte, 16<<20))
-	if n := x.WriteCalls(); n < 2 {
-		t.Errorf("%d calls of a write that had to wait, want 2 or more", n)
+	patiently(func(d time.Duration) bool {
+		x.SetWriteDeadline(time.Now().Add(d))
+		x.Write(make([]byte, 16<<20))
+		return x.WriteCalls() >= 2
+	})
+}
+
+// patiently calls f, which is to bring about what takes a moment, with ever longer ones until
+// it says that it has.
+func patiently(f func(moment time.Duration) bool) {
+	for d := 20 * time.Millisecond; !f(d); d *= 2 {
 	}
 }

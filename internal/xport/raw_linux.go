@@ -3,6 +3,7 @@ package xport
 import (
 	"io"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,7 +26,8 @@ type rawReader struct {
 	n   int
 	err error
 
-	calls uint64 // since ReadCalls was called last
+	calls  uint64 // since ReadCalls was called last
+	waited bool   // likewise
 }
 
 func (r *rawReader) init() { r.one, r.several = r.stepOne, r.stepSeveral }
@@ -52,6 +54,7 @@ func (r *rawReader) stepSeveral(fd uintptr) bool {
 
 func (r *rawReader) ready() bool {
 	if r.err == unix.EAGAIN {
+		r.waited = true
 		return false
 	}
 	wokeUp()
@@ -148,6 +151,47 @@ func (w *rawWriter) all(raw syscall.RawConn, p []byte) (n int, err error) {
 		n += m
 		if err = sent(m, err); err != nil {
 			return n, err
+		}
+	}
+	return n, nil
+}
+
+// A nowWriter sends what a socket has room for, whatever its write deadline, and beside a write
+// that waits. Its callback is made once, so that a call allocates nothing.
+type nowWriter struct {
+	fn  func(fd uintptr)
+	p   []byte
+	n   int
+	err error
+
+	calls atomic.Uint64 // since they were asked for last
+}
+
+func (w *nowWriter) init() { w.fn = func(fd uintptr) { w.n, w.err = w.sendOn(fd, w.p) } }
+
+func (w *nowWriter) send(raw syscall.RawConn, p []byte) (int, error) {
+	w.p, w.n, w.err = p, 0, nil
+	err := raw.Control(w.fn)
+	w.p = nil
+	if err == nil {
+		err = w.err
+	}
+	return w.n, err
+}
+
+func (w *nowWriter) sendOn(fd uintptr, p []byte) (n int, err error) {
+	for n < len(p) {
+		w.calls.Add(1)
+		m, err := sendNow(fd, p[n:])
+		n += max(m, 0)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			return n, nil
+		case err != nil:
+			return n, os.NewSyscallError("write", err)
+		case m == 0:
+			return n, sent(m, nil)
 		}
 	}
 	return n, nil

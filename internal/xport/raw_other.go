@@ -4,6 +4,7 @@ package xport
 
 import (
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -14,7 +15,10 @@ const (
 	direct      = false
 )
 
-type rawReader struct{ calls uint64 }
+type rawReader struct {
+	calls  uint64
+	waited bool
+}
 
 func (*rawReader) init() {}
 
@@ -38,12 +42,26 @@ func (*rawWriter) all(syscall.RawConn, []byte) (int, error) {
 	panic("BUG: a direct write where direct is false")
 }
 
+func wokeUp() {}
+
 type vecWriter struct{ calls uint64 }
 
 func (*vecWriter) init() {}
 
 func (*vecWriter) write(syscall.RawConn, *net.Buffers) (int64, error) {
 	panic("BUG: a direct write where direct is false")
+}
+
+type nowWriter struct{ calls atomic.Uint64 }
+
+func (*nowWriter) init() {}
+
+func (*nowWriter) send(syscall.RawConn, []byte) (int, error) {
+	panic("BUG: a write that does not wait where canTryWrite is false")
+}
+
+func (*nowWriter) sendOn(uintptr, []byte) (int, error) {
+	panic("BUG: a write that does not wait where canTryWrite is false")
 }
 
 func rtt(syscall.RawConn) (time.Duration, bool) { return 0, false }

@@ -4,7 +4,6 @@ package xport
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -21,6 +20,9 @@ type Transport struct {
 	raw  syscall.RawConn // nil where the socket is out of reach
 	tcp  syscall.RawConn // the TCP connection's, TLS's below it included; or nil
 	soft Socket          // nil but in tests
+
+	below *Below // what TLS runs over, if it is one
+	tls   layerWriter
 
 	vectored  bool
 	resumable bool
@@ -59,10 +61,15 @@ func New(conn net.Conn) *Transport {
 		t.raw, _ = c.SyscallConn()
 	case Socket:
 		t.vectored, t.soft = true, c
-	case *tls.Conn:
-		// A TLS write that timed out has left half a record behind.
-		t.resumable = false
-		if below, ok := c.NetConn().(*net.TCPConn); ok {
+	case layer:
+		under := c.NetConn()
+		if b, ok := under.(*Below); ok {
+			t.below, t.vectored = b, true
+			under = b.conn
+		} else {
+			t.resumable = false // a TLS write that timed out has left half a record behind
+		}
+		if below, ok := under.(*net.TCPConn); ok {
 			t.tcp, _ = below.SyscallConn()
 		}
 	case handshaker:
@@ -96,10 +103,15 @@ func (t *Transport) NeedsHandshake() bool {
 
 // Handshake finishes the transport's own handshake, if it has one.
 func (t *Transport) Handshake(ctx context.Context) error {
-	if h, ok := t.conn.(handshaker); ok {
-		return h.HandshakeContext(ctx)
+	h, ok := t.conn.(handshaker)
+	if !ok {
+		return nil
 	}
-	return nil
+	err := h.HandshakeContext(ctx)
+	if err == nil && t.below != nil {
+		t.below.attach()
+	}
+	return err
 }
 
 // Read reads once.
@@ -123,18 +135,25 @@ func (t *Transport) ReadVec(a, b, c []byte) (int, error) {
 }
 
 // ReadCalls returns how many system calls have been made for a Read or ReadVec that has
-// returned, also those that found nothing to read: 1 where that is not known. It belongs to
-// the reader.
-func (t *Transport) ReadCalls() uint64 {
-	n := t.rd.calls
-	t.rd.calls = 0
-	return max(n, 1)
+// returned, also those that found nothing to read, and whether it waited: 1 and false where
+// that is not known. It belongs to the reader.
+func (t *Transport) ReadCalls() (n uint64, waited bool) {
+	rd, least := &t.rd, uint64(1)
+	if t.below != nil && t.below.raw != nil && direct {
+		rd, least = &t.below.rd, 0 // TLS may have had it already
+	}
+	n, waited = rd.calls, rd.waited
+	rd.calls, rd.waited = 0, false
+	return max(n, least), waited
 }
 
 // WriteCalls is ReadCalls for a Write, WriteVec or TryWrite. It belongs to the writer.
 func (t *Transport) WriteCalls() uint64 {
 	n := t.wr.calls + t.wv.calls
 	t.wr.calls, t.wv.calls = 0, 0
+	if t.below != nil {
+		n = t.below.now.calls.Swap(0)
+	}
 	return max(n, 1)
 }
 
@@ -143,7 +162,10 @@ func (t *Transport) CanReadVec() bool { return t.raw != nil && canReadVec || t.s
 
 // Write writes all of p.
 func (t *Transport) Write(p []byte) (int, error) {
-	if !direct || t.raw == nil {
+	switch {
+	case t.below != nil:
+		return t.writeBelow(p)
+	case !direct || t.raw == nil:
 		return t.conn.Write(p)
 	}
 	return t.wr.all(t.raw, p)
@@ -151,7 +173,10 @@ func (t *Transport) Write(p []byte) (int, error) {
 
 // WriteVec writes all of v, which it consumes.
 func (t *Transport) WriteVec(v *net.Buffers) (int64, error) {
-	if direct && t.raw != nil {
+	switch {
+	case t.below != nil:
+		return t.writeVecBelow(v)
+	case direct && t.raw != nil:
 		return t.wv.write(t.raw, v)
 	}
 	n, err := v.WriteTo(t.conn)
@@ -170,12 +195,21 @@ func dropEmpty(v *net.Buffers) {
 }
 
 // CanTry reports whether the transport's readiness can be seen.
-func (t *Transport) CanTry() bool { return t.raw != nil && canTryWrite || t.soft != nil }
+func (t *Transport) CanTry() bool {
+	return t.raw != nil && canTryWrite || t.soft != nil || t.below != nil
+}
+
+// Pending reports whether bytes that a call has counted as written wait for the transport to
+// take them: they are sent by the next Write, WriteVec or TryWrite, be it of nothing.
+func (t *Transport) Pending() bool { return t.below != nil && t.below.pending() }
 
 // TryWrite writes what the transport takes without waiting, and returns fewer than
 // len(p) bytes and no error where that is not all. CanTry must hold.
 func (t *Transport) TryWrite(p []byte) (int, error) {
-	if t.soft != nil {
+	switch {
+	case t.below != nil:
+		return t.tryBelow(p)
+	case t.soft != nil:
 		return t.soft.TryWrite(p)
 	}
 	return t.wr.try(t.raw, p)
@@ -185,7 +219,12 @@ func (t *Transport) TryWrite(p []byte) (int, error) {
 func (t *Transport) SetReadDeadline(at time.Time) error { return t.conn.SetReadDeadline(at) }
 
 // SetWriteDeadline sets the deadline of the flusher's calls.
-func (t *Transport) SetWriteDeadline(at time.Time) error { return t.conn.SetWriteDeadline(at) }
+func (t *Transport) SetWriteDeadline(at time.Time) error {
+	if t.below != nil {
+		return t.below.setWriteDeadline(at, false)
+	}
+	return t.conn.SetWriteDeadline(at)
+}
 
 type halfCloser interface{ CloseWrite() error }
 
@@ -198,7 +237,10 @@ func (t *Transport) HasHalves() bool {
 // CloseWrite ends the sending half, and reports whether that was possible.
 func (t *Transport) CloseWrite() bool {
 	c, ok := t.conn.(halfCloser)
-	return ok && c.CloseWrite() == nil
+	if !ok || c.CloseWrite() != nil {
+		return false
+	}
+	return t.below == nil || t.below.flushLast(lastWordsMax) == nil
 }
 
 // RTT returns the kernel's smoothed round-trip time where the transport is TCP.
@@ -219,22 +261,39 @@ func (t *Transport) Acked() (uint64, bool) {
 }
 
 // Moved returns a number that grows when the peer's kernel acknowledges bytes, over TLS
-// too, where that can be told.
+// too, where that can be told; or else, where a Below keeps some, when the socket takes them.
 func (t *Transport) Moved() (uint64, bool) {
-	if t.tcp == nil {
+	switch {
+	case t.tcp != nil:
+		return acked(t.tcp)
+	case t.below != nil:
+		return t.below.sent.Load(), true
+	}
+	return 0, false
+}
+
+// Drained returns a number that grows by the bytes that the transport takes of what is Pending,
+// and whether there is such.
+func (t *Transport) Drained() (n uint64, able bool) {
+	if t.below == nil {
 		return 0, false
 	}
-	return acked(t.tcp)
+	return t.below.sent.Load(), true
 }
 
 // farewellMax is how long Close waits for a transport to take TLS's farewell. It is a few
 // bytes, so that a transport which can take it takes it at once; crypto/tls waits 5 s.
 const farewellMax = 100 * time.Millisecond
 
+// lastWordsMax is how long CloseWrite waits for the transport to take it, as crypto/tls does.
+const lastWordsMax = 5 * time.Second
+
 // Close closes the transport and ends blocked calls.
 func (t *Transport) Close() error {
-	if c, ok := t.conn.(*tls.Conn); ok {
-		defer time.AfterFunc(farewellMax, func() { c.NetConn().Close() }).Stop()
+	if c, ok := t.conn.(layer); ok {
+		if under := c.NetConn(); under != nil {
+			defer time.AfterFunc(farewellMax, func() { under.Close() }).Stop()
+		}
 	}
 	return t.conn.Close()
 }

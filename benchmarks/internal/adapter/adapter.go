@@ -40,7 +40,9 @@ type Adapter struct {
 	Config string // how it is configured, in half a sentence
 
 	TLS bool // it takes part in the scenarios over TLS 1.3
-	UDP bool // not over TCP: the kernel does not count its system calls
+	// Below makes of the socket what TLS is to run over. Nil: the socket itself.
+	Below func(net.Conn) net.Conn
+	UDP   bool // not over TCP: the kernel does not count its system calls
 
 	// Lacks says why the library can't do a scenario, or "". Nil: it can do all.
 	Lacks func(scenario string) string
@@ -97,6 +99,13 @@ func lacksUnread(why string) func(scenario string) string {
 	}
 }
 
+func (a Adapter) below(c net.Conn) net.Conn {
+	if a.Below == nil {
+		return c
+	}
+	return a.Below(c)
+}
+
 // overTCP fills in an adapter of a library that multiplexes one TCP connection. Go sets TCP_NODELAY on it, and the kernel
 // chooses the sizes of its buffers; no adapter changes either.
 func overTCP(a Adapter, client, server func(net.Conn) (Session, error)) Adapter {
@@ -112,7 +121,7 @@ func overTCP(a Adapter, client, server func(net.Conn) (Session, error)) Adapter 
 				return nil, err
 			}
 			if o.TLS {
-				if c, err = secureServer(c); err != nil {
+				if c, err = secureServer(a.below(c)); err != nil {
 					return nil, err
 				}
 			}
@@ -126,7 +135,7 @@ func overTCP(a Adapter, client, server func(net.Conn) (Session, error)) Adapter 
 		}
 		t := c
 		if o.TLS {
-			if t, err = secureClient(c); err != nil {
+			if t, err = secureClient(a.below(c)); err != nil {
 				return nil, err
 			}
 		}

@@ -16,8 +16,9 @@ import (
 var (
 	VTMux = ours(Adapter{
 		Name:   "vtmux",
-		Config: "protocol 1, defaults; limits of connections raised",
+		Config: "protocol 1, defaults; limits of connections raised; BelowTLS, where TLS is",
 		TLS:    true,
+		Below:  mux.BelowTLS,
 	}, mux.Protocol1)
 	VTMuxVT = ours(Adapter{
 		Name:   "vtmux-vt",
@@ -31,11 +32,11 @@ func ours(a Adapter, protocol mux.Protocol) Adapter {
 	return overTCP(a,
 		func(c net.Conn) (Session, error) {
 			p, err := mux.NewPipe(c, cfg)
-			return &vtClient{Pipe: p, plain: isTCP(c)}, err
+			return &vtClient{Pipe: p}, err
 		},
 		func(c net.Conn) (Session, error) {
 			l, err := mux.NewListener(c, cfg)
-			return vtServer{l, isTCP(c)}, err
+			return vtServer{l}, err
 		},
 	)
 }
@@ -43,26 +44,15 @@ func ours(a Adapter, protocol mux.Protocol) Adapter {
 // lacksFlowControl is the Lacks of a protocol where a stream that nobody reads stops the others.
 var lacksFlowControl = lacksUnread("streams that nobody reads stop all others")
 
-// isTCP: over TLS it is the kernel that counts.
-func isTCP(c net.Conn) bool {
-	_, ok := c.(*net.TCPConn)
-	return ok
-}
-
-func callsOf(s mux.Stats, plain bool) uint64 {
-	if !plain {
-		return 0
-	}
-	return s.Reads + s.Writes
-}
+// callsOf counts what the kernel does not.
+func callsOf(s mux.Stats) uint64 { return s.Reads + s.Writes }
 
 type vtClient struct {
 	*mux.Pipe
-	plain  bool
 	opened atomic.Uint32
 }
 
-func (c *vtClient) Calls() uint64 { return callsOf(c.Stats(), c.plain) }
+func (c *vtClient) Calls() uint64 { return callsOf(c.Stats()) }
 
 // Open gives each connection an address of its own, as if each were another client's.
 func (c *vtClient) Open() (net.Conn, error) {
@@ -75,9 +65,8 @@ func (*vtClient) Accept() (net.Conn, error) { return nil, errors.ErrUnsupported 
 
 type vtServer struct {
 	*mux.Listener
-	plain bool
 }
 
-func (s vtServer) Calls() uint64 { return callsOf(s.Stats(), s.plain) }
+func (s vtServer) Calls() uint64 { return callsOf(s.Stats()) }
 
 func (vtServer) Open() (net.Conn, error) { return nil, errors.ErrUnsupported }
