@@ -170,7 +170,7 @@ func measure(o options, d *data) error {
 			fmt.Printf("%v: %v\n", s, err)
 		}
 		progress.done(s.estimate)
-		if last := i == len(p.steps)-1; last || p.steps[i+1].scenario != s.scenario {
+		if p.isLast(i) {
 			progress.clear()
 			d.print(os.Stdout, s.scenario)
 		}

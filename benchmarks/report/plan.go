@@ -42,6 +42,11 @@ func (p plan) total() (d time.Duration) {
 	return d
 }
 
+// isLast reports whether step i is the last of its scenario.
+func (p plan) isLast(i int) bool {
+	return !slices.ContainsFunc(p.steps[i+1:], func(s step) bool { return s.scenario == p.steps[i].scenario })
+}
+
 func makePlan(o options) (p plan, err error) {
 	if p.libraries, err = chooseLibraries(o.libraries); err != nil {
 		return p, err

@@ -296,8 +296,19 @@ func TestPlan(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
-		for _, s := range p.steps {
+		last := map[string]int{}
+		for i, s := range p.steps {
 			got = append(got, s.scenario+" "+s.library.Name)
+			if p.isLast(i) {
+				last[s.scenario]++
+			} else if last[s.scenario] > 0 {
+				t.Errorf("%s: step %d of %s is behind its last", c.args, i, s.scenario)
+			}
+		}
+		for _, name := range strings.Split(strings.Fields(c.args)[1], ",") {
+			if last[name] != 1 {
+				t.Errorf("%s: %s ends %d times", c.args, name, last[name])
+			}
 		}
 		if strings.Join(got, ", ") != c.want {
 			t.Errorf("%s: %v, want %v", c.args, got, c.want)
