@@ -14,9 +14,10 @@ import (
 // finds nobody flushing.
 //
 // Signs of life are, each time it looks: bytes that writes have taken, and those that
-// the peer's kernel has acknowledged, or a socket below TLS has taken. Where none can be seen while a write is under
-// way, that write is interrupted when the time is over, and tells. Where that is not
-// possible either, only whole writes count, which are of at most 68 KiB there.
+// the peer's kernel has acknowledged, or a socket below TLS has taken. Where none can be
+// seen while a write is under way, that write is interrupted when the time is over, and
+// tells. Where that is not possible either, only whole writes count, which are of at
+// most 68 KiB there.
 type writeWatch struct {
 	// on: the timer runs. No wait is overlooked: a flusher has the role before it loads
 	// on, and the watch clears on before it looks whether somebody has the role.
