@@ -102,12 +102,12 @@ type Config struct {
 
 	// WriteTimeout is how long the transport may take no byte while something waits to
 	// be sent; then the session ends (ErrWriteTimeout), whatever the peer sends. Who
-	// takes bytes at all, however slowly, is not cut off. (Over a transport without
-	// deadlines that can't be seen inside a write, nor over TLS, but for TLS that tells by
-	// NetConn what it runs over, on Linux, where that is TCP or BelowTLS's: there each
-	// write, of at most 68 KiB, must be taken whole in that time.) Default: 30 s with protocol 1, where a peer must go on reading whatever
-	// its applications do; 5 min with the vt-muxer protocol, where to stop reading is the
-	// only way to say that one of them does not read. Below zero: no bound.
+	// takes bytes at all, however slowly, is not cut off. (A write under way is seen into
+	// by means of deadlines; over TLS only on Linux, where its NetConn is a TCP socket or
+	// what BelowTLS returned. Where that can't be, each write, of at most 68 KiB, must be
+	// taken whole in that time.) Default: 30 s with protocol 1, where a peer must go on
+	// reading whatever its applications do; 5 min with the vt-muxer protocol, where to stop
+	// reading is the only way to say that one of them does not read. Below zero: no bound.
 	WriteTimeout time.Duration
 
 	// HandshakeTimeout bounds the transport's own handshake (TLS), which runs

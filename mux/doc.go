@@ -8,7 +8,8 @@
 // TLS runs best over what [BelowTLS] makes of a socket. A transport that wraps TLS should have
 // the methods HandshakeContext and NetConn of what it wraps. Without the former, a write that one
 // connection's deadline interrupts is taken for one that can be resumed, which TLS can't, and
-// the session ends. What NetConn returns is closed 0.1 s after the transport's Close has begun.
+// the session ends. If the transport's Close takes longer than 0.1 s, what NetConn returned is
+// closed.
 //
 // # Protocol
 //

@@ -228,6 +228,9 @@ func TestWriteTimeoutOverTransportsThatCantBeInterrupted(t *testing.T) {
 func TestRecordsThatTheSocketTakesAreLife(t *testing.T) {
 	a, b := overBelow.narrow().dial(t)
 	if _, ok := a.(*tls.Conn).NetConn().(*xport.Below); !ok {
+		if canMove {
+			t.Fatal("BelowTLS has returned the socket itself")
+		}
 		return // another system than Linux
 	}
 	p, err := NewPipe(a, &Config{Protocol: ProtocolVT, WriteTimeout: time.Hour, MaxWindow: 1 << 20})

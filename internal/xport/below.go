@@ -67,7 +67,7 @@ const (
 var errFlood = errors.New("the peer asks TLS for answers, and does not read them")
 
 // errRenegotiation is for a server that wants to renegotiate, and a client that would.
-var errRenegotiation = errors.New("mux: TLS over BelowTLS can't renegotiate: turn Config.Renegotiation off")
+var errRenegotiation = errors.New("the peer wants to renegotiate TLS, which BelowTLS does not let it: turn Config.Renegotiation off")
 
 // renegotiates reports whether p is what begins a handshake: one record, and of handshakes' type
 // without TLS 1.3's disguise (RFC 5246, 6.2.1; RFC 8446, 5.2). Behind the first handshake TLS 1.3

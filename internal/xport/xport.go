@@ -263,13 +263,10 @@ func (t *Transport) Acked() (uint64, bool) {
 // Moved returns a number that grows when the peer's kernel acknowledges bytes, over TLS
 // too, where that can be told; or else, where a Below keeps some, when the socket takes them.
 func (t *Transport) Moved() (uint64, bool) {
-	switch {
-	case t.tcp != nil:
+	if t.tcp != nil {
 		return acked(t.tcp)
-	case t.below != nil:
-		return t.below.sent.Load(), true
 	}
-	return 0, false
+	return t.Drained()
 }
 
 // Drained returns a number that grows by the bytes that the transport takes of what is Pending,

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/vtmux/vtmux/pool"
@@ -47,7 +48,7 @@ func belowPair(t testing.TB, network string) (x *Transport, b *Below, far net.Co
 	near.(interface{ SetWriteBuffer(int) error }).SetWriteBuffer(32 << 10)
 	b, ok := NewBelow(near).(*Below)
 	if !ok {
-		t.Skip("this system has no Below")
+		t.Fatal("this socket has no Below")
 	}
 	x = New(&plainLayer{Conn: b})
 	if err := x.Handshake(t.Context()); err != nil {
@@ -119,7 +120,7 @@ func TestBelowIsASocketAtFirst(t *testing.T) {
 	near, far := streamPair(t, "tcp")
 	b, ok := NewBelow(near).(*Below)
 	if !ok {
-		t.Skip("this system has no Below")
+		t.Fatal("this socket has no Below")
 	}
 	if b.NetConn() != near || b.LocalAddr() != near.LocalAddr() || b.RemoteAddr() != near.RemoteAddr() {
 		t.Error("it does not tell of its socket")
@@ -318,6 +319,27 @@ func TestCloseSendsWhatIsKept(t *testing.T) {
 	}
 }
 
+// A hiddenLayer does not tell what it runs over, and takes its time to close.
+type hiddenLayer struct{ plainLayer }
+
+func (*hiddenLayer) NetConn() net.Conn { return nil }
+
+func (*hiddenLayer) Close() error {
+	<-time.After(2 * farewellMax)
+	return nil
+}
+
+func TestCloseOfALayerThatTellsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer near.Close()
+		defer far.Close()
+		if err := New(&hiddenLayer{plainLayer{Conn: near}}).Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A peer that reads nothing does not hold up Close, and Close ends who waits for room.
 func TestCloseOfAFullBelowReturns(t *testing.T) {
 	_, b, _ := belowPair(t, "tcp")
@@ -423,7 +445,7 @@ func TestLayerIsGivenFullRecords(t *testing.T) {
 		near, far := streamPair(t, "tcp")
 		b, ok := NewBelow(near).(*Below)
 		if !ok {
-			t.Skip("this system has no Below")
+			t.Fatal("this socket has no Below")
 		}
 		l := &plainLayer{Conn: b}
 		x := New(l)
