@@ -133,7 +133,7 @@ type conn struct {
 	halves atomic.Uint32 // written under table.mu
 
 	flags  atomic.Uint32 // set under mu
-	streak atomic.Uint32 // small writes since the last read
+	streak atomic.Uint32 // 0 if the last thing was a read; else small writes since, and uncounted
 
 	reading  atomic.Int32  // Reads that may wait
 	expected atomic.Uint32 // the round in which the session expects c to write; 0: none

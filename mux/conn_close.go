@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+
+	"github.com/vtmux/vtmux/wire"
 )
 
 // Close ends both halves. What was written before is delivered, and then the peer
@@ -13,11 +15,15 @@ import (
 // from or to: close that as well. Close never waits for the transport. Closing twice is
 // no error.
 //
-// With protocol 1 the peer's writers fail with EPIPE, if its half has not ended. With
-// the vt-muxer protocol it is not told, and the address stays in use (ErrAddrInUse)
-// until it has ended its half too.
+// With protocol 1 the peer's writers fail with EPIPE, if its half has not ended. The Close of
+// a connection that this end has opened, and not written to since it last read, is sent along
+// with what follows, or by itself within a millisecond; so close the Pipe before the process
+// ends. Any other is sent at once.
+//
+// With the vt-muxer protocol the peer's writers are not told, and the address stays in use
+// (ErrAddrInUse) until the peer has ended its half too.
 func (h *Conn) Close() error {
-	if h.c.close(net.ErrClosed, net.ErrClosed) {
+	if h.c.closeSoon() {
 		runtime.SetFinalizer(h, nil)
 	}
 	runtime.KeepAlive(h)
@@ -82,28 +88,65 @@ func (c *conn) closeRefusing(code Code, reason string) bool {
 // code, or REFUSED with code. STOP, with code as well, is sent if the peer's half is
 // open.
 func (c *conn) closeWith(readErr, writeErr error, end uint32, code Code) bool {
-	if !c.oweClose(readErr, writeErr, end, code) {
-		return false
+	first, owes := c.oweClose(readErr, writeErr, end, code)
+	if owes {
+		c.s.tryFlush()
 	}
-	c.s.tryFlush()
-	return true
+	return first
 }
 
-// oweClose is closeWith for who flushes afterwards.
-func (c *conn) oweClose(readErr, writeErr error, end uint32, code Code) bool {
+// oweClose is closeWith without the flush. It reports whether it was the first, and whether
+// it made something owed now.
+func (c *conn) oweClose(readErr, writeErr error, end uint32, code Code) (first, owes bool) {
+	first, stop, open := c.shut(readErr, writeErr, end, code)
+	return first, first && c.oweEnds(stop, open, end)
+}
+
+// closeSoon is close for an application that is done with c. What is sent may go along with
+// what follows.
+func (c *conn) closeSoon() bool {
+	wait := c.closeCanWait()
+	first, stop, open := c.shut(net.ErrClosed, net.ErrClosed, owesEnd, CodeClosed)
+	switch {
+	case !first:
+	case wait && stop && open && c.stageEnds(): // the STOP of a CloseRead goes ahead, and may be owed
+	case c.oweEnds(stop, open, owesEnd):
+		c.s.tryFlush()
+	}
+	return first
+}
+
+// closeCanWait reports whether what Close sends may go along with what is sent next: see
+// flushLater. Who has opened c, and read last, has had its answer, and the peer waits for no
+// end of one.
+//
+// With the vt-muxer protocol it can't, for there an OPEN that finds no place ends the session.
+// The peer, to which the END comes with the next OPEN, may need the time between the two.
+func (c *conn) closeCanWait() bool {
+	if c.id == 0 || !c.opener || c.streak.Load() != 0 {
+		return false
+	}
+	c.mu.Lock()
+	all := c.in.n == 0
+	c.mu.Unlock()
+	return all && c.s.endsCanWait()
+}
+
+// shut is the part of closeWith that the application sees. It reports whether it was the
+// first; whether STOP is to be sent; and whether our half was open.
+func (c *conn) shut(readErr, writeErr error, end uint32, code Code) (first, stop, open bool) {
 	s := c.s
 	c.mu.Lock()
 	f := c.flags.Load()
 	if f&flagClosed != 0 {
 		c.mu.Unlock()
-		return false
+		return false, false, false
 	}
 	c.readErr, c.writeErr = reason(readErr), reason(writeErr)
 	c.flags.Or(flagClosed | flagReadShut | flagReadOver | flagWriteShut)
-	stop := c.stopLocked(code) && end != owesRefusal && halves(c.halves.Load())&recvOpen != 0
-	if c.id == 0 {
-		end = owesEnd
-	} else if f&flagWriteShut == 0 {
+	stop = c.stopLocked(code) && end != owesRefusal && halves(c.halves.Load())&recvOpen != 0
+	open = f&flagWriteShut == 0
+	if c.id != 0 && open {
 		c.setResetLocked(code)
 		c.ending |= uint8(end & owesReset) // for stopped, which may come first
 	}
@@ -119,19 +162,64 @@ func (c *conn) oweClose(readErr, writeErr error, end uint32, code Code) bool {
 	if c.id != 0 && end == owesRefusal {
 		s.in.calm.refused(s.cfg.InitialWindow) // before the REFUSED makes strays of what comes
 	}
+	return true, stop, open
+}
+
+// oweEnds makes owed what c's shut said, and reports whether anything is owed now.
+func (c *conn) oweEnds(stop, open bool, end uint32) (owes bool) {
+	s := c.s
+	if c.id == 0 {
+		end = owesEnd
+	}
 	if stop {
 		s.out.debts.add(c, owesStop)
 	}
 	switch {
-	case f&flagWriteShut == 0:
-		c.oweEnd(end)
+	case open:
+		owes = c.oweEnd(end)
 	case end == owesRefusal: // the peer's STOP has ended our half
 		s.out.debts.add(c, end)
+		owes = true
 	default:
 		c.rouseWriters()
 	}
 	if c.halves.Load() == 0 { // else who ends the last half finds c closed
 		s.table.freeSlot(c)
+	}
+	return owes || stop
+}
+
+// stageEnds stages STOP and FIN, with protocol 1, for a flush that comes later. They are staged
+// and not owed, so that they go ahead of an OPEN that follows, which may need c's place. It
+// reports false where they can't be: where a Write runs, there is no room, or the peer's half
+// has ended, for then the peer may wait for ours.
+func (c *conn) stageEnds() bool {
+	s := c.s
+	t := &s.table
+	if !c.wlock.v.CompareAndSwap(0, wHeld) {
+		return false
+	}
+	defer c.unlockWrite()
+	const n = wire.StopLen + wire.HeaderLen
+	t.mu.Lock()
+	h := halves(c.halves.Load())
+	if h != recvOpen|sendOpen || s.failing.Load() {
+		t.mu.Unlock()
+		return false
+	}
+	b, i, ok := s.out.stg.reserve(n, 0)
+	if !ok {
+		t.mu.Unlock()
+		return false
+	}
+	_, left := c.settleOne(owesStop|owesEnd, h, b)
+	t.setLocked(c, left)
+	t.mu.Unlock()
+	c.cameForward() // the next flush needs to wait for no Write of c
+	if s.out.stg.commit(i, n) {
+		s.trySend()
+	} else {
+		s.flushLater()
 	}
 	return true
 }

@@ -31,9 +31,6 @@ func (h *Conn) WriteTo(w io.Writer) (int64, error) {
 }
 
 func (c *conn) read(p []byte) (int, error) {
-	if c.streak.Load() != 0 {
-		c.streak.Store(0)
-	}
 	if len(p) == 0 {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -44,6 +41,7 @@ func (c *conn) read(p []byte) (int, error) {
 		err := c.readableLocked()
 		if err == nil && c.in.n > 0 {
 			n := c.takeLocked(p)
+			c.hasRead()
 			return n, nil
 		}
 		if err == nil && c.flags.Load()&flagReadOver != 0 {
@@ -56,9 +54,19 @@ func (c *conn) read(p []byte) (int, error) {
 		w := c.beginWaitLocked(p)
 		c.mu.Unlock()
 		n, err := c.await(w)
+		if n > 0 {
+			c.hasRead()
+		}
 		if n > 0 || err != nil {
 			return n, err
 		}
+	}
+}
+
+// hasRead ends a streak of Writes.
+func (c *conn) hasRead() {
+	if c.streak.Load() != 0 {
+		c.streak.Store(0)
 	}
 }
 

@@ -22,6 +22,8 @@ const (
 	// streakFrom is which small Write in a row, without a Read in between, is left
 	// to the helper to flush. Before that, flushing at once is the fastest.
 	streakFrom = 3
+	// uncounted, in conn.streak, says that there were Writes, but is none of the count.
+	uncounted = 1 << 31
 )
 
 // errInterrupted makes a flusher look at its own connection.
@@ -253,7 +255,14 @@ func (c *conn) writeHeld(p []byte) (n int, err error) {
 }
 
 // inStreak counts a small write and reports whether it belongs to a streak.
-func (c *conn) inStreak() bool { return c.streak.Add(1) >= streakFrom }
+func (c *conn) inStreak() bool { return c.streak.Add(1)&^uncounted >= streakFrom }
+
+// wrote notes a Write that is not counted.
+func (c *conn) wrote() {
+	if c.streak.Load() == 0 {
+		c.streak.Store(uncounted)
+	}
+}
 
 // writeCopy stages p as one frame.
 func (c *conn) writeCopy(p []byte) error {
@@ -288,7 +297,7 @@ func (c *conn) writeCopy(p []byte) error {
 func (c *conn) claimAlone(n int) []byte {
 	s, o := c.s, &c.s.out
 	streak := c.streak.Load() + 1
-	if !s.inline || streak >= streakFrom || c.expected.Load() != 0 || s.expect.left() != 0 || o.published() ||
+	if !s.inline || streak&^uncounted >= streakFrom || c.expected.Load() != 0 || s.expect.left() != 0 || o.published() ||
 		!o.role.CompareAndSwap(flushIdle, flushBusy) {
 		return nil
 	}

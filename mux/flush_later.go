@@ -4,6 +4,8 @@ import (
 	"math"
 	"sync/atomic"
 	"time"
+
+	"github.com/vtmux/vtmux/wire"
 )
 
 // flushWithin is how long what was published by flushLater stays unsent at most. It is not
@@ -11,8 +13,8 @@ import (
 const flushWithin = 900 * time.Microsecond
 
 // A laterFlush is for what can wait for others to send it along, so that it costs no call of
-// its own and wakes no peer twice: for OPENs, which mostly a first Write or Read follows, and
-// for WINDOWs that the peer does not need yet.
+// its own and wakes no peer twice: for OPENs, which mostly a first Write or Read follows, for
+// WINDOWs that the peer does not need yet, and for ends that nobody waits for.
 //
 // If neither comes, the timer's flush does. It is not stopped when one comes, but left to
 // fire in vain, once in flushWithin: each new timer interrupts the poller, which costs as
@@ -56,4 +58,15 @@ func (s *session) flushDue() {
 	if s.later.opens.Load() && s.out.published() {
 		s.tryFlush()
 	}
+}
+
+// endsCanWait reports whether nobody waits for a connection to end: no Shutdown, and nobody who
+// opens connections, for at most half of the places are in use that MaxConns, here and at the
+// peer, allows. A peer that announces the least number may have fewer.
+func (s *session) endsCanWait() bool {
+	t, peers := &s.table, s.peer.maxConns.Load()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	used := uint64(max(t.slots, t.ours))
+	return peers > wire.MinConns && used <= min(uint64(s.cfg.MaxConns), uint64(peers))/2 && !s.drainsLocked()
 }

@@ -11,10 +11,11 @@ package mux
 func (s *session) flush(c *conn, last bool) {
 	late := c.cameForward()
 	if !last && !s.out.claim() {
+		c.wrote()
 		return
 	}
 	s.out.late = late
-	if !s.inline || c.inStreak() {
+	if c.inStreak() || !s.inline {
 		s.handOver()
 		return
 	}

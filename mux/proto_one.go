@@ -143,9 +143,17 @@ func (s *session) onData(h *wire.Header) *ProtocolError {
 func (s *session) onFin(c *conn) {
 	t := &s.table
 	t.mu.Lock()
-	t.setLocked(c, halves(c.halves.Load())&^recvOpen)
+	left := halves(c.halves.Load()) &^ recvOpen
+	t.setLocked(c, left)
 	t.mu.Unlock()
+	if c.opener && left == 0 && !s.out.stg.empty() {
+		s.tryFlush() // our end may wait, and the peer for it: see closeSoon
+	}
 	c.endRead(io.EOF)
+	if r := &s.in; r.stop == c && s.endsCanWait() { // the peer has closed c, and waits for nothing
+		r.stop, r.frees = nil, true
+		s.flushLater()
+	}
 }
 
 func (s *session) onOpen(h *wire.Header, body []byte) *ProtocolError {
@@ -250,9 +258,15 @@ func (s *session) onStop(c *conn, code Code) *ProtocolError {
 	if c.opener {
 		s.tryFlush() // before a reader learns that the other half has ended, and opens in c's place
 	} else {
-		s.in.owes = true
+		s.in.answerStop(c)
 	}
 	return nil
+}
+
+// answerStop has the RESET that answers c's STOP sent.
+func (r *readSide) answerStop(c *conn) {
+	r.owes = r.owes || r.stop != nil
+	r.stop = c
 }
 
 func (s *session) onReset(c *conn, head *wire.Header, body []byte) *ProtocolError {

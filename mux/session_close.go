@@ -32,6 +32,7 @@ var (
 
 // close ends the session now.
 func (s *session) close() error {
+	s.tryFlush()                                        // a RESET that waits may end a connection
 	cut := s.isKnown() && s.one && s.table.unfinished() // what is refused now included
 	first := s.closing.CompareAndSwap(false, true)
 	s.accept.close(s, true)
@@ -163,11 +164,12 @@ func (s *session) awaitFirst(ctx context.Context) error {
 // drains reports whether either end has said that it will open nothing more. It never
 // goes back.
 func (s *session) drains() bool {
-	t := &s.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return s.draining.Load() || t.goAways > 0
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	return s.drainsLocked()
 }
+
+func (s *session) drainsLocked() bool { return s.draining.Load() || s.table.goAways > 0 }
 
 // lastSeen returns the last ID for a GOAWAY that ends the session.
 func (s *session) lastSeen() wire.ID {

@@ -70,6 +70,7 @@ type readSide struct {
 	woken     []*waiter // to wake when all that was read is handed out
 	owes      bool      // to flush then: debts were made, or it is a crowd
 	frees     bool      // they are, or were, ends that free places of the peer's connections
+	stop      *conn     // a STOP of it has come, no FIN behind that, and its answer is to be flushed
 }
 
 // release gives the slab back, at the session's end.
@@ -312,7 +313,8 @@ const crowdSize = 256
 func (s *session) parse() (stalled *conn) {
 	stalled = s.parseAll()
 	r := &s.in
-	r.owes = r.owes || len(r.woken) >= crowdSize
+	r.owes = r.owes || r.stop != nil || len(r.woken) >= crowdSize
+	r.stop = nil
 	for i, w := range r.woken {
 		w.Wake()
 		r.woken[i] = nil

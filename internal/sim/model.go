@@ -45,8 +45,12 @@ type Circuit struct {
 	// or a GOAWAY that leaves the connection out. Taken: the acceptor has heard the OPEN.
 	Refused, RefusalHeard, Taken bool
 	RefusalSettled               bool
-	Code                         uint32
-	Reason                       string
+	// heardAt is when the opener has heard the latest of the peer's end and of a refusal. crossed:
+	// what it has staged to close the connection, before it heard that, has left since.
+	heardAt time.Duration
+	crossed bool
+	Code    uint32
+	Reason  string
 }
 
 // A Half is one direction of a connection.
@@ -63,7 +67,13 @@ type Half struct {
 	Stop     bool   // the receiver has said STOP
 	StopCode uint32
 	Stopped  bool // and the sender has heard it
+	// StopDue is when the sender must have answered at the latest: not at once where it has
+	// heard of the end of the other half as well.
+	StopDue time.Duration
 }
+
+// answerWithin is how long what a Close sends, and the answer, may wait for what else is sent.
+const answerWithin = time.Millisecond
 
 // Ended reports whether the sender has ended its half.
 func (h *Half) Ended() bool { return h.Fin || h.Cut }
@@ -252,7 +262,10 @@ func (m *Model) Settle(i int) {
 	s.knowsGoAway = s.heardGoAway
 	for _, c := range m.Circuits {
 		own, peers := &c.Half[i], &c.Half[1-i]
-		if own.Stopped && !own.Ended() && !c.Refused && !c.RefusalHeard {
+		if c.Opener == i {
+			c.crossed = m.Now() >= c.heardAt+answerWithin
+		}
+		if own.Stopped && !own.Ended() && !c.Refused && !c.RefusalHeard && m.Now() >= own.StopDue {
 			m.breach(i, "nothing, while the STOP of connection %d waits for its answer", c.ID)
 			own.Stopped = false
 		}

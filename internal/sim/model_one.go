@@ -78,7 +78,8 @@ func (m *Model) sayOne(from int, b []byte) {
 		m.breach(from, "%s for connection %d, of which it can't know", f.Name, id)
 		return
 	}
-	if opener != from && c.Refused || opener == from && c.RefusalSettled {
+	ends := typ == 5 || typ == 2 && flags&finFlag != 0 && f.Len == 0
+	if opener != from && c.Refused || opener == from && c.RefusalSettled && !(ends && m.endCrosses(c, from)) {
 		m.breach(from, "%s for connection %d, which is refused", f.Name, id)
 	}
 	switch typ {
@@ -149,8 +150,13 @@ func (m *Model) sayData(from int, f Frame, c *Circuit, fin bool) {
 	h.Sent += uint64(f.Len)
 	h.Fin = fin
 	m.later(from, f.Len, c, func() {
-		if fin {
-			h.EndHeard = true
+		if !fin {
+			return
+		}
+		h.EndHeard = true
+		m.hearsEnd(c, from)
+		if other := &c.Half[1-from]; other.Stopped && c.Opener == from {
+			other.StopDue = m.Now() + answerWithin
 		}
 	})
 }
@@ -195,6 +201,7 @@ func (m *Model) sayReset(from int, f Frame, c *Circuit, refusal bool, body []byt
 	}
 	m.later(from, 0, nil, func() {
 		h.EndHeard = true
+		m.hearsEnd(c, from)
 		c.RefusalHeard = c.RefusalHeard || refusal
 	})
 }
@@ -206,14 +213,30 @@ func (m *Model) sayStop(from int, f Frame, c *Circuit, code uint32) {
 	switch {
 	case h.Stop:
 		m.breach(from, "a second STOP for connection %d", f.ID)
-	case h.EndKnown:
+	case h.EndKnown && !m.endCrosses(c, from):
 		m.breach(from, "STOP for connection %d, whose peer has ended its half", f.ID)
 	case c.Half[from].Cut && c.Half[from].Code == code && !c.Half[from].Stopped:
 		m.breach(from, "STOP for connection %d behind the RESET of the same close", f.ID)
 	}
 	h.Stop, h.StopCode = true, code
-	m.later(from, 0, nil, func() { h.Stopped = true })
+	m.later(from, 0, nil, func() {
+		h.Stopped = true
+		if c.Opener != from { // which may have staged its own end
+			h.StopDue = m.Now() + answerWithin
+		}
+	})
 }
+
+// hearsEnd notes that the other end hears that from ends c, or refuses it.
+func (m *Model) hearsEnd(c *Circuit, from int) {
+	if from != c.Opener {
+		c.heardAt, c.crossed = m.Now(), false
+	}
+}
+
+// endCrosses reports whether what from says to close c may have been staged before it heard that
+// the peer ends c.
+func (m *Model) endCrosses(c *Circuit, from int) bool { return from == c.Opener && !c.crossed }
 
 func (m *Model) sayPing(from int, f Frame, ack bool, opaque uint64) {
 	s, peer := &m.ends[from], &m.ends[1-from]
@@ -265,7 +288,10 @@ func (m *Model) sayGoAway(from int, f Frame, body []byte) {
 	m.later(from, 0, nil, func() {
 		peer.heardGoAway, peer.heardLast = true, last
 		for _, c := range m.Circuits {
-			c.RefusalHeard = c.RefusalHeard || c.Opener != from && c.ID > last
+			if c.Opener != from && c.ID > last && !c.RefusalHeard {
+				c.RefusalHeard = true
+				m.hearsEnd(c, from)
+			}
 		}
 	})
 }

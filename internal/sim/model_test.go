@@ -15,7 +15,8 @@ type script string
 // breaches plays a script to a model.
 func (s script) breaches(t *testing.T, vt bool) []string {
 	m := NewModel(vt)
-	m.Now = func() time.Duration { return 0 }
+	var now time.Duration
+	m.Now = func() time.Duration { return now }
 	m.Content = func(_ *Circuit, _ int, _ uint64, p []byte) bool { return !strings.Contains(string(p), "!") }
 	m.Read = func(*Circuit, int) uint64 { return 0 }
 	m.Opened = func(*Circuit) {}
@@ -25,6 +26,8 @@ func (s script) breaches(t *testing.T, vt bool) []string {
 		who, text, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch who {
 		case "":
+		case "wait":
+			now += answerWithin
 		case "rest":
 			for i := range 2 {
 				m.Hear(i, said[1-i])
@@ -84,13 +87,22 @@ func TestModelKnowsWhatIsAllowed(t *testing.T) {
 		{"a WINDOW behind the peer's FIN", opened + "A 02 02 0000 00000001\nrest\nB 03 01 0008 00000001 0000000000010001", "ended its half"},
 		{"a WINDOW that crosses a FIN", opened + "A 02 02 0000 00000001\nB 03 01 0008 00000001 0000000000010001\nrest", ""},
 		{"a STOP that is answered", opened + "B 05 01 0004 00000001 00000009\nA 04 00 0004 00000001 00000009\nrest", ""},
-		{"a STOP that is not", opened + "B 05 01 0004 00000001 00000009\nrest", "waits for its answer"},
+		{"a STOP that is not, a moment later", opened + "B 05 01 0004 00000001 00000009\nrest\nwait\nrest", "waits for its answer"},
+		{"an opener's STOP that is not", opened + "A 05 00 0004 00000001 00000009\nrest", "waits for its answer"},
+		{"a STOP with a FIN", opened + "A 05 00 0004 00000001 00000009\nA 02 02 0000 00000001\nrest", ""},
+		{"a STOP with a FIN, a moment later", opened + "A 05 00 0004 00000001 00000009\nA 02 02 0000 00000001\nrest\nwait\nrest", "waits for its answer"},
 		{"a second STOP", opened + "B 05 01 0004 00000001 00000009\nB 05 01 0004 00000001 00000009", "a second STOP"},
 		{"a STOP behind its RESET", opened + "A 04 00 0004 00000001 00000009\nA 05 00 0004 00000001 00000009", "behind the RESET"},
 		{"a refusal", opened + "B 04 05 0004 00000001 00000005\nA 02 00 0001 00000001 78\nrest", ""},
 		{"a refusal behind a word", opened + "B 02 01 0001 00000001 78\nB 04 05 0004 00000001 00000005", "on which it has spoken"},
 		{"a word behind a refusal", opened + "B 04 05 0004 00000001 00000005\nB 02 01 0001 00000001 78", "which is refused"},
 		{"a word behind a refusal that was heard", opened + "B 04 05 0004 00000001 00000005\nrest\nA 02 00 0001 00000001 78", "which is refused"},
+		{"a Close behind a refusal that was heard a moment ago", opened + "B 04 05 0004 00000001 00000005\nrest\nA 05 00 0004 00000001 00000009\nA 02 02 0000 00000001", ""},
+		{"a FIN behind a refusal", opened + "B 04 05 0004 00000001 00000005\nrest\nwait\nrest\nA 02 02 0000 00000001", "which is refused"},
+		{"a STOP behind a refusal", opened + "B 04 05 0004 00000001 00000005\nrest\nwait\nrest\nA 05 00 0004 00000001 00000009", "which is refused"},
+		{"a Close behind a FIN that was heard a moment ago", opened + "B 02 03 0000 00000001\nrest\nA 05 00 0004 00000001 00000009\nA 02 02 0000 00000001", ""},
+		{"a STOP behind a FIN", opened + "B 02 03 0000 00000001\nrest\nwait\nrest\nA 05 00 0004 00000001 00000009", "whose peer has ended its half"},
+		{"the acceptor's STOP behind a FIN", opened + "A 02 02 0000 00000001\nrest\nB 05 01 0004 00000001 00000009", "whose peer has ended its half"},
 		{"a PING and its ACK", opened + "A 06 00 0008 00000000 0000000000000001\nrest", "a PING waits"},
 		{"an ACK of nothing", opened + "A 06 08 0008 00000000 0000000000000001", "answers nothing"},
 		{"two PINGs", opened + "A 06 00 0008 00000000 0000000000000001\nA 06 00 0008 00000000 0000000000000002", "a second PING"},
