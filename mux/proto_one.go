@@ -258,15 +258,10 @@ func (s *session) onStop(c *conn, code Code) *ProtocolError {
 	if c.opener {
 		s.tryFlush() // before a reader learns that the other half has ended, and opens in c's place
 	} else {
-		s.in.answerStop(c)
+		s.in.owes = s.in.owes || s.in.stop != nil
+		s.in.stop = c // parse flushes, unless onFin takes it back
 	}
 	return nil
-}
-
-// answerStop has the RESET that answers c's STOP sent.
-func (r *readSide) answerStop(c *conn) {
-	r.owes = r.owes || r.stop != nil
-	r.stop = c
 }
 
 func (s *session) onReset(c *conn, head *wire.Header, body []byte) *ProtocolError {
