@@ -129,6 +129,8 @@ type conn struct {
 	slot   bool  // counts in table.slots; guarded by table.mu
 	taken  uint8 // the flusher's: what was owed when it took the connection
 	ending uint8 // what is owed when the write lock is free: owesEnd or another end; guarded by mu
+	leased uint8 // its lease: number, from 1 on, and secondBuffer; 0: none. The write lock's holder's
+	seals  uint8 // wordSeals when it last reserved; likewise
 
 	halves atomic.Uint32 // written under table.mu
 

@@ -63,14 +63,17 @@ func (h *Conn) ReadFrom(r io.Reader) (int64, error) {
 //	bit 0  held
 //	bit 1  wanted: a goroutine waits for it (conn.writers)
 //	bit 2  ending: who holds it must send our END before it unlocks
+//	bit 3  revoked: who holds it must end its lease
 //
-// Bits 1 and 2 are set under conn.mu, and make every unlock go there.
+// They make every unlock go to conn.mu, under which bits 1 and 2 are set. Where bit 3 is lost
+// there, the lease has ended.
 type writeLock struct{ v atomic.Uint32 }
 
 const (
 	wHeld uint32 = 1 << iota
 	wWanted
 	wEnding
+	wRevoked
 )
 
 func (l *writeLock) held() bool { return l.v.Load()&wHeld != 0 }
@@ -146,9 +149,13 @@ func (c *conn) unlockWrite() {
 }
 
 func (c *conn) unlockWriteSlow() {
+	last := c.leased != 0 && c.endLease()
 	c.mu.Lock()
 	ending := c.passLockLocked()
 	c.mu.Unlock()
+	if last {
+		c.s.trySend()
+	}
 	if ending {
 		c.s.tryFlush()
 	}
@@ -175,7 +182,7 @@ func (c *conn) passLockLocked() (ending bool) {
 	if c.writers.last != nil {
 		v |= wWanted
 	}
-	c.wlock.v.Store(v) // while it was held, only its notes could change, under mu
+	c.wlock.v.Store(v) // while it was held, only its notes could change, under mu but for wRevoked
 	return ending
 }
 
@@ -222,6 +229,12 @@ func (c *conn) write(p []byte) (int, error) {
 
 // writeHeld writes p. The caller holds the write lock.
 func (c *conn) writeHeld(p []byte) (n int, err error) {
+	if c.leased != 0 && c.writeLeased(p) {
+		if err := c.sentErr(); err != nil {
+			return 0, err
+		}
+		return len(p), nil
+	}
 	for len(p) > 0 {
 		room := len(p)
 		if c.id != 0 {
@@ -268,23 +281,33 @@ func (c *conn) wrote() {
 func (c *conn) writeCopy(p []byte) error {
 	head := c.s.headerLen()
 	n := head + len(p)
-	if b := c.claimAlone(n); b != nil {
+	more := 2 * n
+	if c.leased != 0 {
+		l, _ := c.lease()
+		more = max(more, 2*int(l.next-l.start))
+		c.letGo()
+	} else if b := c.claimAlone(n); b != nil {
 		c.putHeader(b, len(p))
 		copy(b[head:], p)
 		c.s.count.payloadOut.Add(uint64(len(p)))
 		c.s.runFlusher(c, nil)
 		return c.sentErr()
 	}
-	b, i, ok := c.s.out.stg.reserve(n, len(p))
+	b, i, slot, ok := c.s.out.reserveFor(c, n, len(p), more)
 	if !ok {
 		var err error
 		if b, i, err = c.reserveWait(context.Background(), n, len(p), true); err != nil {
 			return err
 		}
+		slot = -1
 	}
 	c.putHeader(b, len(p))
 	copy(b[head:], p)
-	c.s.flush(c, c.s.out.stg.commit(i, n))
+	if slot >= 0 {
+		c.s.flush(c, c.keep(i, slot))
+	} else {
+		c.s.flush(c, c.s.out.stg.commit(i, n))
+	}
 	return c.sentErr()
 }
 

@@ -14,6 +14,9 @@ func (s *session) flush(c *conn, last bool) {
 		c.wrote()
 		return
 	}
+	if c.leased != 0 {
+		c.endLease() // or c's own lock would keep the flusher from what c has published
+	}
 	s.out.late = late
 	if c.inStreak() || !s.inline {
 		s.handOver()

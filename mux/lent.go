@@ -147,6 +147,7 @@ func (q *lentQueue) pop() *lent {
 // and why.
 func (c *conn) writeLent(p []byte) (int, error) {
 	s := c.s
+	c.letGo()
 	c.wrote()
 	w := s.waiters.get(nil)
 	l := newLent(c, w, p)

@@ -214,6 +214,7 @@ func (o *writeSide) collect() bool {
 	o.sealed, o.end = o.stg.swap()
 	o.phase = phaseSealed
 	o.wakeRooms()
+	o.stg.revoke(o.sealed, o.stg.given[o.sealed])
 	return o.stg.settle(o.sealed, o.end) // false: o is another's now
 }
 
@@ -238,9 +239,9 @@ func (o *writeSide) build() {
 	o.assertSettled()
 	o.phase = phaseNone
 	buf := o.stg.buf[o.sealed]
-	end := o.end
-	if o.parted.Load() {
-		end = 0
+	end := 0
+	if o.end > 0 && !o.parted.Load() {
+		end = o.stg.closeGaps(o.sealed, o.end)
 	}
 	o.control = end == 0 && o.queue.head == nil
 	if o.owed != 0 {
@@ -386,6 +387,8 @@ func (o *writeSide) failBatch() {
 // failAll fails what is queued or in the batch: the session has ended.
 func (o *writeSide) failAll() {
 	o.failBatch()
+	w := o.stg.word.Load()
+	o.stg.revoke(wordOpen(w), wordLeases(w)) // what is in them counts, as lost
 	o.queue.take(&o.lent)
 	o.failQueue()
 	for o.owing != nil { // a link that was left would keep the others reachable: see build

@@ -10,10 +10,12 @@ import (
 //
 // word says where the next frame goes:
 //
-//	bits 0-30   offset: the bytes reserved in the open buffer
-//	bit  31     which of the two is open
-//	bits 32-63  payload: how much of all that was ever reserved is payload, modulo 1<<32. To
-//	            count it here spares those Writes a locked instruction
+//	bits 0-16   offset: the bytes reserved in the open buffer
+//	bits 17-23  leases: how many the open buffer has given
+//	bits 24-31  seals: how often a buffer was sealed, modulo 256. The lowest bit says which
+//	            of the two is open
+//	bits 32-63  payload: how much of all that was ever reserved is payload, modulo 1<<32, but
+//	            for leases. To count it here spares those Writes a locked instruction
 //
 // A writer reserves with a CAS on word, which makes bytes [offset, offset+n) of
 // the open buffer its own; it copies, and commits by adding n to done. The flusher
@@ -22,7 +24,7 @@ import (
 // once every reservation in it is committed. The flusher can't wait for that (who
 // copies may be descheduled), so sealing adds sealed-offset to done: whoever brings
 // done to exactly sealed, flusher or writer, came last and has the flusher's role
-// from then on.
+// from then on. Some reservations are leases (lease.go), committed when they end.
 //
 // The two buffers belong to the session until it ends. They never go to a pool: a
 // reservation that comes late must not land in another session's bytes. They come when
@@ -32,10 +34,12 @@ type staging struct {
 	once    sync.Once // init
 	word    atomic.Uint64
 	_       [56]byte      // writers fight for word; let them not take done's line along
-	counted atomic.Uint64 // all of the payload, as it was at a seal that is less than 1<<32 of it ago
+	counted atomic.Uint64 // the payload, as it was at a seal that is less than 1<<32 of it ago
 	done    [2]atomic.Int64
 	flusher flusherCheck
-	buf     [2][]byte // stagingSize for frames, then tailSize for the flusher's own
+	given   [2]int     // the flusher's: how many leases a sealed buffer has
+	buf     [2][]byte  // stagingSize for frames, then tailSize for the flusher's own
+	leases  [2][]lease // maxLeases of them
 }
 
 const (
@@ -44,7 +48,8 @@ const (
 	// frames of one flush.
 	tailSize = 4 << 10
 
-	openBuffer = 1 << 31
+	leasesAt   = 17
+	sealsAt    = 24
 	payloadAt  = 32
 	countEvery = 1 << 30 // payload; after that much, and a buffer's, counted is brought up to date
 	sealed     = 1 << 40 // more than done ever holds in frames
@@ -55,13 +60,16 @@ func (g *staging) init() {
 	g.once.Do(func() {
 		for i := range g.buf {
 			g.buf[i] = make([]byte, stagingSize+tailSize)
+			g.leases[i] = make([]lease, maxLeases)
 		}
 	})
 }
 
-// wordOffset and wordOpen take a word apart.
-func wordOffset(w uint64) int { return int(w & (openBuffer - 1)) }
-func wordOpen(w uint64) int   { return int(w / openBuffer & 1) }
+// These take a word apart.
+func wordOffset(w uint64) int  { return int(w & (1<<leasesAt - 1)) }
+func wordLeases(w uint64) int  { return int(w >> leasesAt & (1<<(sealsAt-leasesAt) - 1)) }
+func wordSeals(w uint64) uint8 { return uint8(w >> sealsAt) }
+func wordOpen(w uint64) int    { return int(w >> sealsAt & 1) }
 
 // reserve gives the caller n bytes of the open buffer to fill, of which so many are payload,
 // and the buffer's index for commit. It reports false where they don't fit before the next
@@ -82,7 +90,7 @@ func (g *staging) reserve(n, payload int) ([]byte, int, bool) {
 	}
 }
 
-// payload returns how much payload has been reserved.
+// payload returns how much payload has been reserved, but for that of leases.
 func (g *staging) payload() uint64 {
 	for {
 		counted := g.counted.Load()
@@ -119,7 +127,8 @@ func (g *staging) swap() (i, end int) {
 	g.done[1-i].Store(0)
 	for {
 		w := g.word.Load()
-		if g.word.CompareAndSwap(w, w>>payloadAt<<payloadAt+uint64(1-i)*openBuffer) {
+		if g.word.CompareAndSwap(w, w>>payloadAt<<payloadAt+uint64(wordSeals(w)+1)<<sealsAt) {
+			g.given[i] = wordLeases(w)
 			if all := g.payload(); all-g.counted.Load() > countEvery {
 				g.counted.Store(all)
 			}

@@ -213,37 +213,44 @@ func TestEmptyBufferSettlesAtOnce(t *testing.T) {
 // where the payload begins a round of 1<<32.
 func TestWordHoldsItsPartsAtTheirLimits(t *testing.T) {
 	for _, total := range []uint64{0, 1 << 20, 1<<32 - 2, 1<<32 - 1, 1 << 32, 7<<32 - 1} {
-		for _, open := range []uint64{0, openBuffer} {
-			for _, off := range []uint64{0, 1, stagingSize - 2, stagingSize - 1, stagingSize} {
-				g := newLockFree()
-				g.counted.Store(total)
-				g.word.Store(total<<32 | open | off)
-				buffer := int(open / openBuffer)
-				g.done[buffer].Store(int64(off))
-				_, i, ok := g.reserve(1, 1)
-				if want := off < stagingSize; ok != want {
-					t.Errorf("reserve at %d: %v, want %v", off, ok, want)
-				}
-				now, at := total, off
-				if ok {
-					now, at = total+1, off+1
-					if i != buffer {
-						t.Errorf("reserve in buffer %d, want %d", i, buffer)
-					}
-					g.commit(i, 1)
-				}
-				if n := g.payload(); n != now {
-					t.Errorf("%d bytes of payload, want %d", n, now)
-				}
-				i, end := g.swap()
-				if i != buffer || end != int(at) || !g.settle(i, end) {
-					t.Errorf("sealed buffer %d at %d, want %d at %d", i, end, buffer, at)
-				}
-				if w := g.word.Load(); uint32(w) != uint32(openBuffer^open) || g.payload() != now {
-					t.Errorf("word after the seal: %#x; %d bytes of payload, want %d", w, g.payload(), now)
+		for _, seals := range []uint64{0, 1, 254, 255} {
+			for _, leases := range []uint64{0, maxLeases} {
+				for _, off := range []uint64{0, 1, stagingSize - 2, stagingSize - 1, stagingSize} {
+					checkWord(t, total, seals, leases, off)
 				}
 			}
 		}
+	}
+}
+
+func checkWord(t *testing.T, total, seals, leases, off uint64) {
+	t.Helper()
+	g := newLockFree()
+	g.counted.Store(total)
+	g.word.Store(total<<payloadAt | seals<<sealsAt | leases<<leasesAt | off)
+	buffer := int(seals % 2)
+	g.done[buffer].Store(int64(off))
+	_, i, ok := g.reserve(1, 1)
+	if want := off < stagingSize; ok != want {
+		t.Errorf("reserve at %d: %v, want %v", off, ok, want)
+	}
+	now, at := total, off
+	if ok {
+		now, at = total+1, off+1
+		if i != buffer {
+			t.Errorf("reserve in buffer %d, want %d", i, buffer)
+		}
+		g.commit(i, 1)
+	}
+	if n := g.payload(); n != now {
+		t.Errorf("%d bytes of payload, want %d", n, now)
+	}
+	i, end := g.swap()
+	if i != buffer || end != int(at) || g.given[i] != int(leases) || !g.settle(i, end) {
+		t.Errorf("sealed buffer %d at %d with %d leases, want %d at %d with %d", i, end, g.given[i], buffer, at, leases)
+	}
+	if w := g.word.Load(); uint32(w) != uint32(uint8(seals+1))<<sealsAt || g.payload() != now {
+		t.Errorf("word after the seal: %#x; %d bytes of payload, want %d", w, g.payload(), now)
 	}
 }
 

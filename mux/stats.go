@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Stats is a snapshot of a session's counters. Each is exact by itself; taken
-// together they may be some calls apart.
+// Stats is a snapshot of a session's counters. Each is exact by itself, but for PayloadOut;
+// taken together they may be some calls apart.
 type Stats struct {
 	Conns    int // connections that either end has not ended yet
 	Opened   uint64
@@ -18,7 +18,7 @@ type Stats struct {
 	FramesIn          uint64 // headers received, but for the preface's
 	Reads, Writes     uint64 // calls on the transport: system calls, also in vain, where it is a socket, or TLS over BelowTLS (Linux, amd64 and arm64)
 	PayloadIn         uint64 // payload bytes received
-	PayloadOut        uint64 // payload bytes sent, on their way, or lost with the session
+	PayloadOut        uint64 // payload bytes sent, on their way, or lost with the session; of those that wait for a flush, up to 128 KiB are missing
 	Discarded         uint64 // payload bytes that no connection took
 
 	// RTT is the smoothed round-trip time, as PINGs found it, waiting at both ends
@@ -43,7 +43,7 @@ type counters struct {
 	opened, accepted, refused, dropped atomic.Uint64
 
 	bytesOut, writes atomic.Uint64 // the flusher alone adds
-	payloadOut       atomic.Uint64 // but for what went through staging, which counts it
+	payloadOut       atomic.Uint64 // but for what was reserved in staging, which counts it
 
 	reading, credit, flusher, stalled atomic.Int64 // nanoseconds
 }

@@ -183,6 +183,7 @@ func (c *conn) credit(n int) (int, error) {
 // else does: somebody must read the WINDOW.
 func (c *conn) awaitCredit() (err error) {
 	s := c.s
+	c.letGo()
 	w := s.waiters.get(nil)
 	w.deadline, w.forCredit = &c.writeDeadline, true
 	w.since = s.now()

@@ -11,10 +11,16 @@
 #define NC 3     /* conns, each with one writer, whose waiter has the same number */
 #if CFG == 8 || CFG == 10
 #define ROOM 1   /* frames that fit into a staging buffer */
+#elif CFG == 11
+#define ROOM 3
 #else
 #define ROOM 2
 #endif
+#if CFG >= 11
+#define LEASES  /* a connection may keep room in staging from one small write to the next: here, for one frame more */
+#endif
 #define NIL 7
+#define GAP 6    /* in a slot */
 #define SEALED 16
 #define IDLE 0
 #define BUSY 1
@@ -72,6 +78,12 @@ bit handed, work;
 /* session, conns */
 bit dead, tclosed, breaks, stuck, draining, halfClosed, failed, gone, endAsked;
 bit writeShut[NC], wheld[NC], wending[NC];
+#ifdef LEASES
+byte lat[NC] = NIL;              /* the lease's second slot, NIL where there is none. The write lock's holder's, and so is lused */
+bit lused[NC];                   /* a frame is in that */
+bit lown[NC];                    /* lease.owner */
+bit revoked[NC];                 /* with wheld and wending: conn.wlock */
+#endif
 
 /* ghosts */
 byte holder = NIL;               /* who has the role: _pid; NIL: nobody, or on its way to a new holder */
@@ -180,7 +192,11 @@ inline copyRest(c) {
 }
 
 /* what flush and its callers keep on their stacks */
+#ifdef LEASES
+#define OWN bit fm, tr, wr, over, late, first, dying; byte fc = NIL, fp, x = NIL, i, wp
+#else
 #define OWN bit fm, tr, wr, over, late, first; byte fc = NIL, fp, x = NIL, i, wp
+#endif
 #define W(n) (fp == 0 && wp == n)
 
 /* ---- conn_write.go */
@@ -193,10 +209,67 @@ proctype Writer(byte c, k1, k2; bit fin)
 {
 	OWN;
 	byte at = NIL, k = k1, n;
+#ifdef LEASES
+	bit ls, lk, back, fl;
+#endif
 
 	do
+#ifdef LEASES
+	:: atomic { W(0) && !wheld[c] ->
+		 wheld[c] = 1; wp = (writeShut[c] -> 90 : (lat[c] != NIL -> 55 : (k == LEND -> 20 : 1))) }
+	:: atomic { W(55) ->
+		if
+		:: k == COPY -> slot[lat[c]] = STAGED+2*c+wrote[c]; wrote[c]++; lused[c] = 1; wp = 90 /* writeLeased */
+#ifdef MUT_LENDLEASE
+		:: k == LEND -> wp = 20
+#else
+		:: k == LEND -> n = 20; wp = 60 /* letGo */
+#endif
+		fi }
+	/* keep */
+	:: atomic { W(50) -> lat[c] = at + 1; at = NIL; ls = 0; lown[c] = 1; wp = 51 }
+#ifdef MUT_KEEPLOOK
+	:: atomic { W(51) -> wp = 8 }
+#else
+	:: atomic { W(51) -> lk = (open != lat[c]/ROOM); wp = (lk -> 60 : 8) }
+#endif
+	/* endLease */
+	:: atomic { W(60) -> lown[c] = 0; wp = 61 }
+	:: atomic { W(61) ->
+		if
+		:: !lused[c] && open == lat[c]/ROOM && off == lat[c]%ROOM + 1 -> off--; back = 1 /* giveBack */
+		:: else
+		fi;
+		wp = 62 }
+	:: atomic { W(62) ->
+		if
+		:: !lused[c] && !back -> slot[lat[c]] = GAP
+		:: else
+		fi;
+		x = lat[c]/ROOM; lat[c] = NIL; lused[c] = 0;
+		done[x] = done[x] + 2 - back; back = 0;
+		if
+		:: done[x] == SEALED -> BECOME; x = NIL;
+			if
+			:: lk -> lk = 0; wp = 9
+			:: else -> call(NIL, 0, 1, n); n = 0
+			fi
+		:: else -> x = NIL;
+			if
+			:: lk -> lk = 0; wp = 8
+			:: else -> wp = n; n = 0
+			fi
+		fi }
+	/* flush, by who has the role after all */
+	:: atomic { W(64) ->
+		if
+		:: lat[c] != NIL -> n = 9; wp = 60
+		:: else -> wp = 9
+		fi }
+#else
 	:: atomic { W(0) ->
 		 wheld[c] = 1; wp = (writeShut[c] -> 90 : (k == LEND -> 20 : 1)) } /* lockWrite */
+#endif
 	/* writeCopy: claimAlone, where there is no streak and nobody is expected */
 	:: atomic { W(1) ->
 		if
@@ -215,8 +288,13 @@ proctype Writer(byte c, k1, k2; bit fin)
 			out!(STAGED+2*c+wrote[c]); phase = SENDING; wrote[c]++; call(c, 0, 0, 90)
 		fi }
 #include "flush_steps.pml"
-	:: atomic { W(4) -> reserve(c); wp = (at == NIL -> 12 : 6) }
+#ifdef LEASES
+	:: atomic { W(4) && off + 2 <= ROOM -> reserve(c); off++; ls = 1; wp = 6 } /* reserveFor */
+	:: atomic { W(6) -> slot[at] = STAGED+2*c+wrote[c]; wrote[c]++; wp = (ls -> 50 : 7) }
+#else
 	:: atomic { W(6) -> slot[at] = STAGED+2*c+wrote[c]; wrote[c]++; wp = 7 } /* the copy */
+#endif
+	:: atomic { W(4) -> reserve(c); wp = (at == NIL -> 12 : 6) }
 	:: atomic { W(7) -> /* commit */
 		done[at/ROOM] = done[at/ROOM] + 1;
 		if
@@ -229,7 +307,11 @@ proctype Writer(byte c, k1, k2; bit fin)
 #ifdef MUT_NOCLAIM
 	:: W(8) -> wp = 90
 #else
+#ifdef LEASES
+	:: atomic { W(8) -> claim(64, 90) }
+#else
 	:: atomic { W(8) -> claim(9, 90) }
+#endif
 #endif
 	:: atomic { W(9) ->
 		if
@@ -322,7 +404,16 @@ proctype Writer(byte c, k1, k2; bit fin)
 #endif
 	:: atomic { W(43) -> armedPast = 1; wp = 23 }
 	/* unlockWrite */
+#ifdef LEASES
+	:: atomic { W(90) ->
+		if
+		:: lat[c] != NIL && (revoked[c] || wending[c]) -> n = 90; wp = 60
+		:: else -> wheld[c] = 0; revoked[c] = 0; wake[c] = 0; wp = (wending[c] -> 91 : (fl -> 92 : 94)); wending[c] = 0; fl = 0
+		fi }
+	:: W(95) -> owe(c, END); fl = 1; wp = 90
+#else
 	:: atomic { W(90) -> wheld[c] = 0; wake[c] = 0; wp = (wending[c] -> 91 : 94); wending[c] = 0 }
+#endif
 	:: W(91) -> owe(c, END); wp = 92
 	:: atomic { W(92) -> claim(93, 94) }
 	:: atomic { W(93) -> call(NIL, 0, 1, 94) }
@@ -330,7 +421,15 @@ proctype Writer(byte c, k1, k2; bit fin)
 		if
 		:: writeShut[c] -> break
 		:: !writeShut[c] && k2 < 2 -> k = k2; k2 = 2; wp = 0
+#ifdef LEASES
+		:: !writeShut[c] && k2 >= 2 && fin -> writeShut[c] = 1; /* CloseWrite, endWrite */
+			if
+			:: !wheld[c] -> wheld[c] = 1; wp = 95
+			:: else -> wending[c] = 1 /* the flusher has it, and owes the end when it unlocks */
+			fi
+#else
 		:: !writeShut[c] && k2 >= 2 && fin -> writeShut[c] = 1; wp = 91 /* CloseWrite, endWrite */
+#endif
 		:: else -> break
 		fi }
 	od;
@@ -483,6 +582,18 @@ init {
 #elif CFG == 10 /* room for one, which is taken; of the two small writes that wait, one has a deadline */
 		left = 3; off = 1; done[0] = 1; slot[0] = STAGED; wrote[0] = 1;
 		run Leader(0); run Writer(1, COPY, 2, 0); run Writer(2, COPY, 2, 0)
+#elif CFG == 11 /* a lease beside another's small write, and then the end of the half */
+		left = 2;
+		run Writer(0, COPY, COPY, 1); run Writer(1, COPY, 2, 0)
+#elif CFG == 12 /* order in a connection: a lease, a large write and the end; the leader makes it owe more */
+		left = 2;
+		run Writer(0, COPY, LEND, 1); run Leader(0)
+#elif CFG == 13 /* two leases, of which each fills a buffer */
+		left = 2;
+		run Writer(0, COPY, COPY, 0); run Writer(1, COPY, COPY, 0)
+#elif CFG == 14 /* the session ends while there may be a lease */
+		left = 2;
+		run Writer(0, COPY, COPY, 0); run AtAnyTime()
 #endif
 	}
 }

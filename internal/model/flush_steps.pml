@@ -56,7 +56,47 @@
 #else
 		fp = 7 }
 #endif
+#ifdef LEASES
+	:: atomic { fp == 7 -> wakeRooms(); x = 0; fp = 43 }
+	:: atomic { fp == 43 -> /* revoke: whose lease is in the buffer */
+		if
+		:: x == NC -> x = NIL; fp = (dying -> 31 : 8); dying = 0
+#ifndef MUT_NOREVOKE
+		:: x < NC && lown[x] && lat[x]/ROOM == (dying -> open : sealed) -> fp = 44
+#endif
+		:: else -> x++
+		fi }
+	:: atomic { fp == 44 -> /* tryLock */
+		if
+		:: !wheld[x] -> wheld[x] = 1; fp = 45
+#ifdef MUT_REVOKENOTE
+		:: else -> x++; fp = 43
+#else
+		:: else -> revoked[x] = 1; x++; fp = 43
+#endif
+		fi }
+	:: atomic { fp == 45 && lat[x] != NIL -> /* endLease, perhaps of another lease than was seen */
+		lown[x] = 0;
+		i = (!lused[x] && open == lat[x]/ROOM && off == lat[x]%ROOM + 1);
+		off = off - i;
+		if
+		:: !lused[x] && i == 0 -> slot[lat[x]] = GAP
+		:: else
+		fi;
+		done[lat[x]/ROOM] = done[lat[x]/ROOM] + 2 - i;
+		assert(done[lat[x]/ROOM] != SEALED);
+		lat[x] = NIL; lused[x] = 0; i = 0; fp = 46 }
+	:: atomic { fp == 45 && lat[x] == NIL -> fp = 46 }
+	:: atomic { fp == 46 -> wheld[x] = 0; revoked[x] = 0; /* unlockWrite */
+		if
+		:: wending[x] -> wending[x] = 0; fp = 47
+		:: else -> x++; fp = 43
+		fi }
+	:: fp == 47 -> owe(x, END); fp = 48
+	:: atomic { fp == 48 -> role = DIRTY; x++; fp = 43 } /* claim */
+#else
 	:: atomic { fp == 7 -> wakeRooms(); fp = 8 }
+#endif
 	:: atomic { fp == 8 -> /* settle */
 		done[sealed] = done[sealed] + SEALED - end;
 #ifdef MUT_TAKELATE
@@ -75,7 +115,11 @@
 	:: atomic { fp == 9 ->
 		phase = NONE; i = 0; control = (end == 0 && len(queue) == 0);
 		do
-		:: i < end -> u = slot[sealed*ROOM+i]; assert(u != NIL); out!u; slot[sealed*ROOM+i] = NIL; i++
+		:: i < end -> u = slot[sealed*ROOM+i]; assert(u != NIL); slot[sealed*ROOM+i] = NIL; i++;
+			if
+			:: u != GAP -> out!u
+			:: else
+			fi
 		:: else -> i = 0; u = 0; end = 0; sealed = 0; break
 		od;
 		fp = 10 }
@@ -238,7 +282,12 @@
 		:: len(out) > 0 -> out?u; if :: u < ENDS_ -> lost[(u % 6) / 2] = 1 :: else fi
 		:: else -> u = 0; mid = NIL; break
 		od;
-		phase = NONE; fp = 31 }
+		phase = NONE;
+#ifdef LEASES
+		x = 0; dying = 1; fp = 43 } /* revokeOpen */
+#else
+		fp = 31 }
+#endif
 	:: atomic { fp == 31 && (claimed[0] || claimed[1] || claimed[2]) ->
 		i = (claimed[0] -> 0 : (claimed[1] -> 1 : 2));
 		claimed[i] = 0; lst[i] = FAILED; wake[i] = 1; i = 0 }
