@@ -186,10 +186,11 @@ func TestLeaseInASealedBufferLeavesTheOtherAlone(t *testing.T) {
 			t.Error("a lease has grown in a sealed buffer")
 		}
 		go c.unlockWrite()
-		l.sent("one", "two", "six")
+		synctest.Wait() // until the flusher is in the transport, which takes nothing
 		if is := l.s.out.stg.word.Load(); is != was {
 			t.Errorf("the other buffer's word went from %#x to %#x", was, is)
 		}
+		l.sent("one", "two", "six")
 		l.frame(2, []byte(y))
 		l.atRest()
 	})
