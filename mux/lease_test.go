@@ -143,8 +143,8 @@ func TestLeaseGrows(t *testing.T) {
 		want := []string{"one", "two"}
 		n := int32(l.s.headerLen() + 3)
 		slots := wordLeases(l.s.out.stg.word.Load())
-		for i := range 500 {
-			p := fmt.Sprintf("%03d", i)
+		for i := range 1500 {
+			p := fmt.Sprintf("%03d", i%1000)
 			want = append(want, p)
 			l.write(l.x, p)
 			if r, _ := l.x.c.lease(); (r.end-r.next)%n != 0 || r.end-r.next > max(r.next-r.start, leaseMax) {
@@ -164,34 +164,76 @@ func TestLeaseGrows(t *testing.T) {
 // nothing in the other buffer, where just as much is reserved.
 // To see it fail: in growLease, don't look at the seals; in giveBack, at the buffer.
 func TestLeaseInASealedBufferLeavesTheOtherAlone(t *testing.T) {
+	for _, fill := range []bool{true, false} {
+		inLeases(t, false, func(l leases) {
+			l.lend()
+			want := []string{"one", "two"}
+			c := l.x.c
+			if err := c.lockWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if l.s.out.collect() {
+				t.Fatal("a buffer is settled, and a Write may still copy into it")
+			}
+			r, _ := c.lease()
+			for fill && r.next < r.end {
+				want = append(want, "six")
+				if !c.writeLeased([]byte("six")) {
+					t.Fatal("a lease is full before its end")
+				}
+			}
+			y := fmt.Sprintf("%*d", int(r.end)-l.s.headerLen(), 1)
+			l.write(l.y, y)
+			was := l.s.out.stg.word.Load()
+			if fill && c.writeLeased([]byte("six")) {
+				t.Error("a lease has grown in a sealed buffer")
+			}
+			go c.unlockWrite()
+			synctest.Wait() // until the flusher is in the transport, which takes nothing
+			if is := l.s.out.stg.word.Load(); is != was {
+				t.Errorf("the other buffer's word went from %#x to %#x", was, is)
+			}
+			l.sent(want...)
+			l.frame(2, []byte(y))
+			l.atRest()
+		})
+	}
+}
+
+// A lease that is full, and can't grow, is followed by one of twice its length.
+// To see it fail: in writeCopy, leave more as it is.
+func TestFullLeaseIsFollowedByALongerOne(t *testing.T) {
 	inLeases(t, false, func(l leases) {
 		l.lend()
-		c := l.x.c
-		if err := c.lockWrite(); err != nil {
-			t.Fatal(err)
+		r, _ := l.x.c.lease()
+		long := r.end - r.start
+		l.write(l.x, "six")
+		l.write(l.y, "y")
+		l.write(l.x, "new")
+		if r, _ := l.x.c.lease(); r.end-r.start != 2*long {
+			t.Errorf("a lease of %d bytes is followed by one of %d", long, r.end-r.start)
 		}
-		if l.s.out.collect() {
-			t.Fatal("a buffer is settled, and a Write may still copy into it")
-		}
-		r, _ := c.lease()
-		for range (r.end - r.next) / int32(l.s.headerLen()+3) {
-			if !c.writeLeased([]byte("six")) {
-				t.Fatal("a lease is full before its end")
+		l.release()
+		l.sent("one", "two", "six")
+		l.frame(2, []byte("y"))
+		l.sent("new")
+		l.atRest()
+	})
+}
+
+// Frames that are long get no lease: as few of them fit into a buffer, one that is not used
+// would be missed.
+func TestNoLeaseForLongFrames(t *testing.T) {
+	inLeases(t, false, func(l leases) {
+		p := string(testBytes(leaseFrame, 1)) // and a header
+		for range 2 {
+			l.write(l.x, p)
+			if l.x.c.leased != 0 {
+				t.Error("a lease for a long frame")
 			}
 		}
-		y := fmt.Sprintf("%*d", int(r.end)-l.s.headerLen(), 1)
-		l.write(l.y, y)
-		was := l.s.out.stg.word.Load()
-		if c.writeLeased([]byte("six")) {
-			t.Error("a lease has grown in a sealed buffer")
-		}
-		go c.unlockWrite()
-		synctest.Wait() // until the flusher is in the transport, which takes nothing
-		if is := l.s.out.stg.word.Load(); is != was {
-			t.Errorf("the other buffer's word went from %#x to %#x", was, is)
-		}
-		l.sent("one", "two", "six")
-		l.frame(2, []byte(y))
+		l.release()
+		l.sent(p, p)
 		l.atRest()
 	})
 }
