@@ -24,10 +24,10 @@ import "sync/atomic"
 // a gap, which the flusher closes.
 type lease struct {
 	owner   atomic.Pointer[conn] // while it runs
-	start   int32                // from where on the buffer's bytes are the lease's
+	start   int32                // where in the buffer it begins
 	next    int32                // where its next frame goes
-	end     int32                //
-	payload int32                // in its frames
+	end     int32                // where it ends
+	payload int32                // bytes, in its frames
 	_       [40]byte             // two cores must not write to one line (of 64-bit machines)
 }
 
@@ -185,7 +185,7 @@ func (g *staging) revoke(i, n int) {
 			continue
 		}
 		if c.leased != 0 { // another, perhaps, that c has by now: nothing is lost by that
-			c.endLease() // never the last, for no sealed buffer waits to be settled
+			c.endLease() // never the last: no buffer is settled before this has returned
 		}
 		c.unlockWrite()
 	}

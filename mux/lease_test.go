@@ -57,6 +57,24 @@ func (l leases) lend() {
 	}
 }
 
+// reserves is the part of a Write to x that reserves, and gets a lease. It leaves the write lock
+// held. Fill copies.
+func (l leases) reserves(p string) (i, slot int, fill func()) {
+	l.t.Helper()
+	c, head := l.x.c, l.s.headerLen()
+	if err := c.lockWrite(); err != nil {
+		l.t.Fatal(err)
+	}
+	b, i, slot, ok := l.s.out.reserveFor(c, head+len(p), len(p), 1000)
+	if !ok || slot != 0 {
+		l.t.Fatalf("slot %d, %v", slot, ok)
+	}
+	return i, slot, func() {
+		c.putHeader(b, len(p))
+		copy(b[head:], p)
+	}
+}
+
 // sent reads frames of x.
 func (l leases) sent(payloads ...string) {
 	l.t.Helper()
@@ -304,19 +322,12 @@ func TestLeaseOfAWriteThatRunsEndsWithIt(t *testing.T) {
 func TestLeaseInASealedBufferIsNotKept(t *testing.T) {
 	inLeases(t, false, func(l leases) {
 		l.write(l.x, "one")
-		c, head := l.x.c, l.s.headerLen()
-		if err := c.lockWrite(); err != nil {
-			t.Fatal(err)
-		}
-		b, i, slot, ok := l.s.out.reserveFor(c, head+3, 3, 1000)
-		if !ok || slot != 0 {
-			t.Fatalf("slot %d, %v", slot, ok)
-		}
+		c := l.x.c
+		i, slot, fill := l.reserves("two")
 		if l.s.out.collect() {
 			t.Fatal("a buffer is settled with a reservation in it")
 		}
-		c.putHeader(b, 3)
-		copy(b[head:], "two")
+		fill()
 		if !c.keep(i, slot) {
 			t.Fatal("the last one out did not get the role")
 		}
@@ -353,16 +364,9 @@ func TestNoLeaseWhereNobodyFlushes(t *testing.T) {
 func TestWriteThatFlushesHasNoLease(t *testing.T) {
 	inLeases(t, false, func(l leases) {
 		l.write(l.x, "one")
-		c, head := l.x.c, l.s.headerLen()
-		if err := c.lockWrite(); err != nil {
-			t.Fatal(err)
-		}
-		b, i, slot, ok := l.s.out.reserveFor(c, head+3, 3, 1000)
-		if !ok || slot != 0 {
-			t.Fatalf("slot %d, %v", slot, ok)
-		}
-		c.putHeader(b, 3)
-		copy(b[head:], "two")
+		c := l.x.c
+		i, slot, fill := l.reserves("two")
+		fill()
 		l.s.out.role.Store(flushBusy) // nobody has published that has claimed, and so
 		if !l.s.out.rest() {
 			t.Fatal("the role is dirty")
